@@ -1,0 +1,3 @@
+"""Privacy auditing and evaluation of spiking neural networks."""
+
+__version__ = "0.1.0"

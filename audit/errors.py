@@ -1,0 +1,5 @@
+"""The one exception that a user is meant to read."""
+
+
+class AuditError(Exception):
+    """Bad input, in one line: what is wrong, where, and what to do. The command prints it and exits with 2."""

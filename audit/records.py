@@ -1,0 +1,185 @@
+"""The result schema: one `Record` per run, written as JSON, read without torch."""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from audit.errors import AuditError
+
+SCHEMA_VERSION = 1
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Direction = Literal["higher is better", "lower is better", "lower means more leakage", "higher means more leakage", "neutral"]
+Status = Literal["ok", "insufficient", "undefined", "failed", "not-applicable"]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Measurement(_Model):
+    """One number with what is needed to believe it. `value` is None exactly when `status` is not 'ok'."""
+
+    name: str
+    value: Finite | None
+    low: Finite | None = None
+    high: Finite | None = None
+    interval: str | None = Field(None, description="how low and high were made, e.g. 'Wilson 95 %'")
+    n: int = Field(description="images behind the number")
+    unit: str = Field(description="'fraction', 'distance', 'pJ', 'ratio', 'spikes', ...")
+    direction: Direction
+    status: Status = "ok"
+    reason: str | None = Field(None, description="why there is no value, or what to keep in mind reading it")
+
+
+class DatasetInfo(_Model):
+    name: str
+    classes: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+    counts: dict[str, int] = Field(description="images per part: teacher, evaluator, test")
+    split_hash: str = Field(description="sha256 over pixels and labels of every part, in order")
+
+
+class NetworkInfo(_Model):
+    """A trained ANN: the private teacher, or the auditor's evaluator."""
+
+    architecture: str
+    settings: dict[str, Any]
+    parameters: int
+    multiply_accumulates: int = Field(description="per image")
+    hash: str = Field(description="sha256 over the weights")
+    accuracy: Measurement
+
+
+class LayerOperations(_Model):
+    """Synaptic operations of one weight layer, per image, summed over all time-steps."""
+
+    name: str
+    ann_multiply_accumulates: float
+    accumulates: float = Field(description="a binary or signed input event times its fan-out")
+    multiply_accumulates: float = Field(description="a graded input (after average pooling, or direct coding) times its fan-out")
+    input_density: float = Field(description="non-zero inputs per input and time-step")
+    spikes_per_neuron: float | None = Field(description="summed over time-steps; None for the layer without neurons")
+
+
+class Energy(_Model):
+    """Energy per image; `measurements` are the ratios ANN / SNN, one per constant set and accounting."""
+
+    time_steps: int
+    images: int
+    layers: tuple[LayerOperations, ...]
+    measurements: tuple[Measurement, ...]
+
+
+class AttackResult(_Model):
+    """One attack on one target. A failed attack keeps its place, with the reason in `status` and `reason`."""
+
+    attack: str
+    settings: dict[str, Any]
+    status: Status
+    reason: str | None = None
+    images: int
+    images_hash: str | None
+    measurements: tuple[Measurement, ...]
+    notes: dict[str, Any] = Field(default_factory=dict)
+
+
+class DefenseResult(_Model):
+    defense: str
+    origin: str = Field(description="where the code came from: a module, a package entry point or a file")
+    summary: str = Field(description="the first line of the component's docstring")
+    requested: bool = Field(description="False for a baseline that the requested defense is compared with")
+    data_access: Literal["none", "training-images"]
+    settings: dict[str, Any]
+    target_hash: str
+    time_steps: int | None = Field(description="None for a target that is not spiking")
+    accuracy: Measurement
+    accuracy_over_time: tuple[tuple[int, Measurement], ...] = ()
+    energy: Energy | None
+    attacks: tuple[AttackResult, ...]
+    notes: dict[str, Any] = Field(default_factory=dict)
+
+
+class SeedResult(_Model):
+    """Everything measured under one seed. `controls` are image sets that no attack made: real images, noise."""
+
+    seed: int
+    teacher: NetworkInfo
+    evaluator: NetworkInfo
+    controls: tuple[AttackResult, ...]
+    defenses: tuple[DefenseResult, ...]
+
+
+class StageInfo(_Model):
+    name: str
+    key: str
+    seed: int
+    cached: bool
+    wall_seconds: float
+    cpu_seconds: float
+
+
+class Environment(_Model):
+    version: str
+    code_hash: str
+    git_revision: str | None
+    python: str
+    packages: dict[str, str]
+    platform: str
+    device: str
+    threads: int
+
+
+class Record(_Model):
+    """A run of `python -m audit`, complete."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    created: str
+    command: str
+    profile: str
+    dataset: DatasetInfo
+    settings_passed: dict[str, str]
+    settings_resolved: dict[str, Any]
+    feature_extractor: str
+    results: tuple[SeedResult, ...]
+    stages: tuple[StageInfo, ...]
+    environment: Environment
+
+    def measurements(self) -> Iterator[tuple[str, Measurement]]:
+        """Every measurement with its path: what two runs of the same seed must agree on."""
+        for result in self.results:
+            seed = f"seed {result.seed}"
+            for role in ("teacher", "evaluator"):
+                yield f"{seed}/{role}", getattr(result, role).accuracy
+            for control in result.controls:
+                yield from ((f"{seed}/{control.attack}/{m.name}", m) for m in control.measurements)
+            for defense in result.defenses:
+                where = f"{seed}/{defense.defense}"
+                yield f"{where}/accuracy", defense.accuracy
+                yield from ((f"{where}/accuracy@{steps}", m) for steps, m in defense.accuracy_over_time)
+                if defense.energy is not None:
+                    yield from ((f"{where}/{m.name}", m) for m in defense.energy.measurements)
+                for attack in defense.attacks:
+                    yield from ((f"{where}/{attack.attack}/{m.name}", m) for m in attack.measurements)
+
+    def write(self, path: Path) -> None:
+        """Write atomically: the file is whole or absent."""
+        temporary = path.with_name(path.name + ".tmp")
+        temporary.write_text(json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        os.replace(temporary, path)
+
+    @classmethod
+    def read(cls, path: Path) -> "Record":
+        """Raises AuditError naming the file and the first field that does not fit."""
+        try:
+            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise AuditError(f"cannot read the record {path}: {error.strerror}") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the file"
+            raise AuditError(f"{path} is no record of schema {SCHEMA_VERSION}: {where}: {first['msg']}") from error

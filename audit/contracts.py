@@ -1,14 +1,13 @@
 """What a task, a defense, an attack and the evidence between them are."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
-
-T = TypeVar("T")
 
 
 class DataAccess(StrEnum):
@@ -31,18 +30,29 @@ class Images:
 
 @dataclass(frozen=True)
 class Task:
-    """What is public about the problem: no image can be reached from here. ``image_shape`` is (C, H, W)."""
+    """What is public about the problem: no image can be reached from here.
+
+    ``image_shape`` is (C, H, W); ``input_range`` is what pixels 0..255 become before they enter a network:
+    (-1, 1), the normalisation with mean and deviation 0.5, or (0, 1); ``mirror``: a mirror image is a natural one.
+    """
 
     dataset: str
     classes: tuple[str, ...]
     image_shape: tuple[int, int, int]
+    input_range: tuple[float, float] = (-1.0, 1.0)
+    mirror: bool = False
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """Pixels 0..255 of any dtype -> float in the input range."""
+        low, high = self.input_range
+        return pixels.to(torch.float32) * ((high - low) / 255) + low
 
 
 class Monitor(Protocol):
     """Where a component reports; it never influences a result."""
 
-    def track(self, steps: Iterable[T], description: str, total: int | None = None) -> Iterable[T]:
-        """Iterate over ``steps`` while the display shows how far it is."""
+    def steps(self, description: str, total: int) -> AbstractContextManager[Callable[[], None]]:
+        """Open a line of the display for ``total`` steps; call what it yields after each of them."""
         ...
 
 
@@ -88,7 +98,7 @@ class AttackContext:
 
 @dataclass(frozen=True)
 class Reconstructions:
-    """An attack's evidence: ``images`` float [N, C, H, W] in [-1, 1], ``labels`` int64 [N], the class each one claims."""
+    """An attack's evidence: ``images`` float [N, C, H, W] in the task's input range, ``labels`` int64 [N], the class each one claims."""
 
     images: Tensor
     labels: Tensor

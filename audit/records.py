@@ -13,7 +13,9 @@ from audit.errors import AuditError
 SCHEMA_VERSION = 1
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
-Direction = Literal["higher is better", "lower is better", "lower means more leakage", "higher means more leakage", "neutral"]
+Direction = Literal[
+    "higher is better", "lower is better", "lower means more leakage", "higher means more leakage", "neutral"
+]
 Status = Literal["ok", "insufficient", "undefined", "failed", "not-applicable"]
 
 
@@ -61,7 +63,9 @@ class LayerOperations(_Model):
     name: str
     ann_multiply_accumulates: float
     accumulates: float = Field(description="a binary or signed input event times its fan-out")
-    multiply_accumulates: float = Field(description="a graded input (after average pooling, or direct coding) times its fan-out")
+    multiply_accumulates: float = Field(
+        description="a graded input (after average pooling, or direct coding) times its fan-out"
+    )
     input_density: float = Field(description="non-zero inputs per input and time-step")
     spikes_per_neuron: float | None = Field(description="summed over time-steps; None for the layer without neurons")
 
@@ -169,7 +173,9 @@ class Record(_Model):
     def write(self, path: Path) -> None:
         """Write atomically: the file is whole or absent."""
         temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text(json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.write_text(
+            json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
         os.replace(temporary, path)
 
     @classmethod

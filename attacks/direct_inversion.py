@@ -1,0 +1,65 @@
+"""Attack 2 of PrivateSNN: surrogate gradients through the SNN itself."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from audit.contracts import AttackContext, NotApplicable, Reconstructions
+from audit.networks.ascent import Ascent, Gradient, Positive, StepRule, class_images
+from audit.registry import register_attack
+from audit.spiking.network import SpikingNetwork
+
+
+@dataclass(frozen=True)
+class DirectInversion:
+    """Back-propagation through time to the first convolution, deconvolved with its weights (PrivateSNN, 2022, Algorithm 3).
+
+    Access: the target's weights and thresholds. The gradient of the first layer's input current, averaged over the
+    time-steps, goes through the transposed convolution with that layer's weights: exactly the gradient of a
+    straight-through coder (Sharmin 2020), which is how it is computed. ``rate`` is the paper's zeta; as printed the
+    accumulator is never reset between updates: ``reset_accumulator`` False. ``time_steps`` 0 takes the target's own.
+    """
+
+    images_per_class: Annotated[int, Field(ge=1)] = 30
+    updates: Annotated[int, Field(ge=1)] = 149
+    rate: Positive = 0.01
+    step: StepRule = "auto"
+    normalised_rate: Positive = 0.02
+    reset_accumulator: bool = True
+    time_steps: Annotated[int, Field(ge=0)] = 0
+    batch_size: Annotated[int, Field(ge=1)] = 100
+
+    def reconstruct(self, target: nn.Module, context: AttackContext) -> Reconstructions:
+        if not isinstance(target, SpikingNetwork):
+            raise NotApplicable("the target is an ANN: it has no surrogate gradient to follow")
+        network = target.to(context.device).eval().requires_grad_(False)
+        ascent = Ascent(self.updates, self.rate, self.step, self.normalised_rate, batch_size=self.batch_size)
+        return class_images(self._gradient_of(network, context), self.images_per_class, ascent, context)
+
+    def _gradient_of(self, network: SpikingNetwork, context: AttackContext) -> Callable[[], Gradient]:
+        steps = self.time_steps or network.time_steps
+        generator = torch.Generator(context.device).manual_seed(context.seed)
+
+        def start() -> Gradient:
+            accumulated: Tensor | None = None
+
+            def gradient(x: Tensor, labels: Tensor) -> Tensor:
+                nonlocal accumulated
+                x = x.detach().requires_grad_()
+                # Logits in the target's own scale would change the meaning of zeta: Algorithm 3 averages over T.
+                mean = network(x, generator, steps) / (network.output_scale * network.time_steps)
+                step = torch.autograd.grad(mean.gather(1, labels[:, None]).sum(), x)[0]
+                if not self.reset_accumulator:
+                    step = accumulated = step if accumulated is None else accumulated + step
+                return step
+
+            return gradient
+
+        return start
+
+
+register_attack("direct-inversion", DirectInversion)

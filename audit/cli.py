@@ -1,0 +1,182 @@
+"""The commands: parse, call, print."""
+
+import json
+import logging
+import os
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.table import Table as RichTable
+
+from audit.errors import AuditError
+
+app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+out_console = Console()
+err_console = Console(stderr=True)
+
+
+@app.callback(invoke_without_command=True, no_args_is_help=True)
+def audit(
+    context: typer.Context,
+    defense: Annotated[str, typer.Option(help="A name, several with commas, 'all', or a Python file.")] = "",
+    attack: Annotated[str, typer.Option(help="A name, several with commas, 'all', or a Python file.")] = "all",
+    dataset: Annotated[str | None, typer.Option(help="Default: the profile's.")] = None,
+    model: Annotated[str | None, typer.Option(help="The teacher's architecture. Default: the profile's.")] = None,
+    profile: Annotated[str, typer.Option(help="smoke, small or paper: defaults for every setting.")] = "smoke",
+    seed: Annotated[int | None, typer.Option(help="One seed. Default: 0.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Several seeds, with commas.")] = None,
+    data_root: Annotated[
+        Path | None, typer.Option(help="Where the data is. Default: the environment's AUDIT_DATA.")
+    ] = None,
+    image_size: Annotated[int | None, typer.Option(help="Resize the shorter side and crop the centre.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder. Default: a new one under runs/.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0.")] = "auto",
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="group.field=value, as in defense.time_steps=100.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads. Default: torch's.")] = None,
+    store: Annotated[
+        Path | None, typer.Option(help="Where stages are kept. Default: the environment's AUDIT_STORE.")
+    ] = None,
+) -> None:
+    """Audit a spiking network: how accurate it is, what it costs, and what of its training classes it gives away.
+
+    python -m audit --defense privatesnn --attack all
+    """
+    if context.invoked_subcommand is not None:
+        return
+    if not defense:
+        raise AuditError("name a defense: --defense privatesnn, or --defense all (python -m audit list)")
+    import torch
+
+    from audit.run import resolve
+
+    if threads is not None:
+        if threads < 1:
+            raise AuditError(f"--threads {threads}: at least 1")
+        torch.set_num_threads(threads)
+    from audit.settings import parse_options
+
+    passed = parse_options(set_ or [])
+    if image_size is not None:
+        passed["data.image_size"] = str(image_size)
+    if seed is not None and seeds is not None:
+        raise AuditError("pass --seed or --seeds, not both")
+    request = resolve(
+        defense,
+        attack,
+        dataset,
+        model,
+        profile,
+        _seeds(seeds) if seeds is not None else (seed or 0,),
+        data_root,
+        device,
+        passed,
+        command=" ".join(["python -m audit", *map(_quoted, sys.argv[1:])]),
+    )
+    _execute(request, out, store)
+
+
+@app.command("list")
+def list_(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+) -> None:
+    """Every registered defense, attack, dataset, network and profile, one line each."""
+    from audit.data import DATASETS
+    from audit.networks.vgg import NETWORKS
+    from audit.registry import ATTACKS, DEFENSES
+    from audit.suites import PROFILES
+
+    listing = {
+        "defenses": {name: DEFENSES.get(name).summary for name in DEFENSES.names()},
+        "attacks": {name: ATTACKS.get(name).summary for name in ATTACKS.names()},
+        "datasets": dict(DATASETS),
+        "networks": dict(NETWORKS),
+        "profiles": {name: profile.summary for name, profile in PROFILES.items()},
+    }
+    if as_json:
+        out_console.print_json(json.dumps(listing))
+        return
+    for kind, entries in listing.items():
+        table = RichTable(title=kind, title_justify="left", show_header=False, box=None, title_style="bold")
+        for name, summary in entries.items():
+            table.add_row(f"[cyan]{name}[/]", summary)
+        out_console.print(table)
+
+
+def _execute(request, out: Path | None, store_root: Path | None) -> None:  # type: ignore[no-untyped-def]
+    """Run, write the run's folder in one move, print the tables."""
+    from audit.monitor import LiveMonitor
+    from audit.output import claim, write_run
+    from audit.run import run
+    from audit.store import Store
+    from leaderboards.tables import NAMES, build, plain
+
+    folder = out or Path("runs") / f"{request.dataset}-{datetime.now():%Y%m%d-%H%M%S}"
+    claim(folder)
+    store = Store(store_root or default_store())
+    try:
+        with LiveMonitor(err_console) as monitor:
+            finished = run(request, store, monitor)
+    except KeyboardInterrupt:
+        err_console.print(
+            f"\nInterrupted. Finished stages are kept in {store.root}: the same command goes on from there. "
+            f"Nothing was written to {folder}.",
+            highlight=False,
+        )
+        raise SystemExit(130) from None
+    write_run(finished, folder)
+    for name in NAMES:
+        _print_table(plain(build(finished.record, name)))
+    out_console.print(f"report   {folder / 'report.html'}\nrecord   {folder / 'record.json'}", highlight=False)
+
+
+def _print_table(table: Table) -> None:
+    header, rows = plain(table)
+    shown = RichTable(title=escape(table.title), title_justify="left", title_style="bold")
+    for column, text in zip(table.columns, header, strict=True):
+        shown.add_column(escape(text), justify="right" if column.numeric else "left")
+    for row in rows:
+        shown.add_row(*map(escape, row))
+    out_console.print(shown)
+    for note in table.footnotes:
+        if note.mark:
+            out_console.print(f"  {note.mark}  {note.text}", style="dim", highlight=False, markup=False)
+
+
+def default_store() -> Path:
+    """AUDIT_STORE, or a folder in the user's cache."""
+    if named := os.environ.get("AUDIT_STORE"):
+        return Path(named).expanduser()
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "snn-privacy-audit"
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise AuditError(f"--seeds {text}: write whole numbers with commas, for example --seeds 0,1,2") from error
+
+
+def _quoted(argument: str) -> str:
+    return f"'{argument}'" if " " in argument else argument
+
+
+def main() -> None:
+    """Run a command; bad input is one line and exit code 2, Ctrl-C is exit code 130."""
+    handler = RichHandler(console=err_console, show_time=False, show_path=False, markup=False)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    try:
+        code = app(standalone_mode=False)
+    except AuditError as error:
+        err_console.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
+        raise SystemExit(2) from None
+    except typer.Abort:
+        raise SystemExit(130) from None
+    raise SystemExit(code or 0)

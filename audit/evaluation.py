@@ -1,0 +1,151 @@
+"""The auditor's measurements: a target on test images, and an attack's images in the evaluator's eyes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from pydantic import BaseModel
+from torch import Tensor, nn
+
+from audit.contracts import Images, Monitor, Reconstructions, Task
+from audit.metrics.accuracy import accuracy, accuracy_over_time
+from audit.metrics.energy import energy
+from audit.metrics.frechet import frechet_distance
+from audit.metrics.images import recognised
+from audit.networks.operations import fan_out
+from audit.networks.training import predict
+from audit.records import Energy, LayerOperations, Measurement
+from audit.settings import MeasureSettings
+from audit.spiking.network import Activity, SpikingNetwork
+
+Features = Callable[[Tensor], Tensor]
+
+
+class TargetReport(BaseModel):
+    """What is measured on a target alone."""
+
+    accuracy: Measurement
+    accuracy_over_time: tuple[tuple[int, Measurement], ...] = ()
+    energy: Energy | None = None
+
+
+def evaluate_target(
+    network: nn.Module,
+    task: Task,
+    test: Images,
+    settings: MeasureSettings,
+    seed: int,
+    device: torch.device,
+    monitor: Monitor,
+) -> TargetReport:
+    """Accuracy, its curve over T, and every synaptic operation, from one run over the test images."""
+    if not isinstance(network, SpikingNetwork):
+        logits = predict(network, task.normalise(test.pixels.to(device)), settings.batch_size)
+        return TargetReport(accuracy=accuracy("accuracy", logits, test.labels))
+    steps = network.time_steps
+    points = sorted({max(1, round(steps * k / settings.curve_points)) for k in range(1, settings.curve_points + 1)})
+    generator = torch.Generator(device).manual_seed(seed)
+    activity, outputs = Activity(), []
+    batches = test.pixels.split(settings.batch_size)
+    with torch.no_grad(), monitor.steps("test images", len(batches)) as advance:
+        for pixels in batches:
+            x = task.normalise(pixels.to(device))
+            outputs.append(network.outputs_over_time(x, points, generator, activity).cpu())
+            advance()
+    over_time = torch.cat(outputs, dim=1)
+    return TargetReport(
+        accuracy=accuracy("accuracy", over_time[-1], test.labels),
+        accuracy_over_time=accuracy_over_time(over_time, test.labels, points),
+        energy=energy(count_operations(network, task, activity), steps, activity.images),
+    )
+
+
+def count_operations(network: SpikingNetwork, task: Task, activity: Activity) -> list[LayerOperations]:
+    """Operations of every weight layer per image, from the events counted in a run.
+
+    An event is a non-zero input; it costs one operation for every output that it reaches. The operation is an
+    accumulate where the input is binary or signed binary, a multiply-accumulate where it is graded: after an average
+    pooling, and in the first layer under direct coding (there computed once, since the input does not change).
+    """
+    layers, spiking = network.layers, activity.spikes
+    reach = fan_out(layers, task.image_shape)
+    binary, counted = network.encoder.binary, []
+    names = [name for name, _ in layers.named_children()]
+    for index, (name, layer) in enumerate(layers.named_children()):
+        if isinstance(layer, nn.AvgPool2d):
+            binary = False
+        elif name in spiking:
+            binary = True
+        elif name in reach:
+            repeats = activity.time_steps if not counted and network.encoder.coding == "direct" else 1
+            events = activity.inputs[name].double().cpu() / activity.images
+            operations = float((events * reach[name]).sum()) / repeats
+            neuron = next((other for other in names[index + 1 :] if other in spiking or other in reach), None)
+            fires = neuron is not None and neuron in spiking
+            counted.append(
+                LayerOperations(
+                    name=name,
+                    ann_multiply_accumulates=float(reach[name].sum()),
+                    accumulates=operations if binary else 0.0,
+                    multiply_accumulates=0.0 if binary else operations,
+                    input_density=float(events.sum()) / events.numel() / activity.time_steps,
+                    spikes_per_neuron=spiking[neuron] / activity.images / activity.neurons[neuron]
+                    if fires and neuron
+                    else None,
+                )
+            )
+    return counted
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The auditor's eyes: the evaluator, and the features of the test images that others are compared with.
+
+    ``extractors``: name of the distance -> images [N, C, H, W] in the input range to features [N, D].
+    """
+
+    evaluator: nn.Sequential
+    device: torch.device
+    extractors: dict[str, Features]
+    reference: dict[str, Tensor]
+
+    @classmethod
+    def of(
+        cls,
+        evaluator: nn.Sequential,
+        task: Task,
+        test: Images,
+        settings: MeasureSettings,
+        device: torch.device,
+    ) -> "Evaluation":
+        """Raises AuditError where Inception weights are named that are not the published ones."""
+        extractors: dict[str, Features] = {"FD, evaluator features": penultimate(evaluator)}
+        if settings.inception_weights is not None:
+            from audit.metrics.inception import inception_features
+
+            inception = inception_features(settings.inception_weights).to(device)
+            low, high = task.input_range
+            extractors["FID, Inception"] = lambda x: inception((x - low) * (2 / (high - low)) - 1)
+        images = task.normalise(test.pixels)
+        reference = {name: _batched(extract, images, device) for name, extract in extractors.items()}
+        return cls(evaluator, device, extractors, reference)
+
+
+def leakage(evaluation: Evaluation, found: Reconstructions) -> tuple[Measurement, ...]:
+    """How close images come to real ones, by every extractor, and how many the evaluator assigns to their class."""
+    distances = [
+        frechet_distance(name, evaluation.reference[name], _batched(extract, found.images, evaluation.device))
+        for name, extract in evaluation.extractors.items()
+    ]
+    logits = _batched(evaluation.evaluator, found.images, evaluation.device)
+    return (*distances, recognised(logits, found.labels))
+
+
+def penultimate(network: nn.Sequential) -> Features:
+    """Activations that enter the last layer, [N, D]."""
+    return network[:-1].eval()
+
+
+@torch.no_grad()
+def _batched(extract: Features, images: Tensor, device: torch.device) -> Tensor:
+    return torch.cat([extract(batch.to(device)).cpu() for batch in images.split(250)])

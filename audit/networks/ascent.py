@@ -1,0 +1,127 @@
+"""Class representative images by gradient ascent on a logit: what both of PrivateSNN's attacks do to a pixel."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torchvision.transforms.functional import gaussian_blur
+
+from audit.contracts import AttackContext, Reconstructions
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+StepRule = Literal["auto", "raw", "normalised"]
+
+# A raw ascent is given up where, in its pilot, images moved by less than one of 255 grey levels, or ended with nearly
+# every pixel at a limit of its range.
+UNMOVED_LEVELS = 1.0
+SATURATED_SHARE = 0.9
+
+
+@dataclass(frozen=True)
+class Ascent:
+    """x <- x + rate * gradient, kept in the input range; blurred before every ``blur_every``-th update (0: never).
+
+    ``rule`` 'normalised' divides each image's gradient by its root mean square and uses ``normalised_rate``, in units
+    of the input range, instead. 'auto' tries one raw image per class first and keeps the rule that works.
+    """
+
+    updates: int
+    rate: float
+    rule: StepRule
+    normalised_rate: float
+    blur_every: int = 0
+    blur_sigma: float = 1.0
+    weight_decay: float = 0.0
+    batch_size: int = 250
+
+
+@dataclass
+class Ascended:
+    """Finished images and how they came about."""
+
+    images: Tensor
+    start: Tensor
+    gradients_missing: float
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+Gradient = Callable[[Tensor, Tensor], Tensor]
+"""(images [B, C, H, W], classes [B]) -> d logit_class / d image, [B, C, H, W]."""
+
+
+def class_images(
+    gradient_of: Callable[[], Gradient], per_class: int, ascent: Ascent, context: AttackContext
+) -> Reconstructions:
+    """``per_class`` images of every class, each from its own U(0, 1) start; what happened goes into the notes.
+
+    ``gradient_of`` makes a fresh gradient function per batch, so that one that keeps state starts anew.
+    """
+    labels = torch.arange(len(context.task.classes)).repeat(per_class)
+    rule = ascent.rule
+    if rule == "auto":
+        pilot = _ascend(
+            gradient_of(), labels[: len(context.task.classes)], "raw", ascent, context, seed=context.seed + 1
+        )
+        trouble = _trouble(pilot, context)
+        rule = "normalised" if trouble else "raw"
+        context.notes["step rule"] = f"normalised: a raw step {trouble}" if trouble else "raw"
+    else:
+        context.notes["step rule"] = rule
+    done = [
+        _ascend(gradient_of(), batch, rule, ascent, context, seed=context.seed + 2 + index)
+        for index, batch in enumerate(labels.split(ascent.batch_size))
+    ]
+    images = torch.cat([part.images for part in done])
+    weights = torch.tensor([len(part.images) for part in done], dtype=torch.float64)
+    missing = torch.tensor([part.gradients_missing for part in done], dtype=torch.float64)
+    context.notes["image moved by, grey levels"] = _levels(images - torch.cat([part.start for part in done]), context)
+    context.notes["share of updates without a gradient"] = float((weights * missing).sum() / weights.sum())
+    return Reconstructions(images, labels)
+
+
+def _ascend(
+    gradient: Gradient,
+    labels: Tensor,
+    rule: Literal["raw", "normalised"],
+    ascent: Ascent,
+    context: AttackContext,
+    seed: int,
+) -> Ascended:
+    low, high = context.task.input_range
+    generator = torch.Generator().manual_seed(seed)
+    start = torch.rand(len(labels), *context.task.image_shape, generator=generator) * (high - low) + low
+    x, labels = start.to(context.device), labels.to(context.device)
+    missing = 0.0
+    with context.monitor.steps(f"attack updates, {rule}", ascent.updates) as advance:
+        for n in range(1, ascent.updates + 1):
+            if ascent.blur_every and n % ascent.blur_every == 0:
+                x = gaussian_blur(x, kernel_size=2 * round(3 * ascent.blur_sigma) + 1, sigma=ascent.blur_sigma)
+            step = gradient(x, labels)
+            missing += float((step.flatten(1).abs().amax(1) == 0).double().mean())
+            if rule == "raw":
+                step = ascent.rate * (step - ascent.weight_decay * x)
+            else:
+                rms = step.flatten(1).square().mean(1).sqrt().view(-1, 1, 1, 1)
+                step = ascent.normalised_rate * (high - low) * step / rms.clamp(min=torch.finfo(step.dtype).tiny)
+            x = (x + step).clamp(low, high)
+            advance()
+    return Ascended(x.cpu(), start, missing / ascent.updates)
+
+
+def _trouble(pilot: Ascended, context: AttackContext) -> str | None:
+    low, high = context.task.input_range
+    if not torch.isfinite(pilot.images).all():
+        return "diverged"
+    if (moved := _levels(pilot.images - pilot.start, context)) < UNMOVED_LEVELS:
+        return f"moved the image by {moved:.2g} grey levels"
+    saturated = float(((pilot.images <= low) | (pilot.images >= high)).double().mean())
+    return f"drove {saturated:.0%} of the pixels to their limits" if saturated > SATURATED_SHARE else None
+
+
+def _levels(difference: Tensor, context: AttackContext) -> float:
+    """Mean absolute difference in 8-bit grey levels."""
+    low, high = context.task.input_range
+    return float(difference.double().abs().mean() * 255 / (high - low))

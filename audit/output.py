@@ -1,0 +1,48 @@
+"""The folder of a run: claimed before the work begins, filled in one move when it is done."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from audit.errors import AuditError
+from audit.reporting.report import write_report
+from audit.run import Finished
+from audit.spiking.files import save_network
+from leaderboards.tables import NAMES, build, write_all
+
+
+def claim(folder: Path) -> None:
+    """Make sure that a run can be written to ``folder``, before hours are spent on it; leaves nothing behind.
+
+    Raises AuditError where it holds something already or cannot be written.
+    """
+    if (folder / "record.json").exists():
+        raise AuditError(f"--out {folder} already holds a run; choose another folder or remove it")
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise AuditError(f"--out {folder} is not an empty folder; choose another")
+    ancestor = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    try:
+        with tempfile.TemporaryDirectory(dir=ancestor, prefix=".audit-"):
+            pass
+    except OSError as error:
+        raise AuditError(f"--out {folder} cannot be written: {ancestor}: {error.strerror}; choose another") from error
+
+
+def write_run(finished: Finished, folder: Path) -> None:
+    """Write record, tables, report and targets beside ``folder`` and rename them there: all of them or none."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".audit-", ignore_cleanup_errors=True) as made:
+            work = Path(made) / "run"
+            (work / "targets").mkdir(parents=True)
+            write_all(finished.record, work / "tables")
+            for (seed, name), network in finished.targets.items():
+                save_network(network.cpu(), work / "targets" / f"{name}-seed{seed}.safetensors")
+            tables = [build(finished.record, name) for name in NAMES]
+            write_report(finished.record, tables, finished.pictures, work / "report.html")
+            finished.record.write(work / "record.json")
+            if folder.is_dir():
+                folder.rmdir()
+            os.rename(work, folder)
+    except OSError as error:
+        raise AuditError(f"cannot write the run to {folder}: {error.strerror or error}") from error

@@ -1,0 +1,144 @@
+"""Names and components: decorator-free registration, entry points, files, and 'did you mean'."""
+
+import dataclasses
+import difflib
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+import sys
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar
+
+from audit.contracts import Attack, DataAccess, Defense
+from audit.errors import AuditError
+
+Kind = Literal["attack", "defense"]
+C = TypeVar("C", Attack, Defense)
+
+
+@dataclass(frozen=True)
+class Component(Generic[C]):
+    """A registered class: ``origin`` says where it came from, ``source`` is the file that holds it."""
+
+    kind: Kind
+    name: str
+    factory: type[C]
+    origin: str
+    source: Path
+
+    @property
+    def summary(self) -> str:
+        return (inspect.getdoc(self.factory) or "").partition("\n")[0]
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Setting -> its default."""
+        return {f.name: f.default for f in dataclasses.fields(self.factory)}  # type: ignore[arg-type]
+
+    def code_hash(self) -> str:
+        """sha256 over the sources of the class and of the classes that it extends."""
+        files = {Path(inspect.getfile(base)) for base in self.factory.__mro__ if base is not object}
+        return hashlib.sha256(b"\0".join(path.read_bytes() for path in sorted(files))).hexdigest()
+
+
+@dataclass
+class Registry(Generic[C]):
+    """Components of one kind. ``package`` is the folder of ours; others come as entry points or as files."""
+
+    kind: Kind
+    package: str
+    method: str
+    components: dict[str, Component[C]] = field(default_factory=dict)
+    discovered: bool = False
+
+    def register(self, name: str, factory: type[C], origin: str | None = None) -> None:
+        """Raises AuditError where the name is taken by another class, or the class is not of this kind."""
+        source = Path(inspect.getfile(factory)).resolve()
+        if not (dataclasses.is_dataclass(factory) and callable(getattr(factory, self.method, None))):
+            raise AuditError(f"{self.kind} '{name}' must be a dataclass with a method '{self.method}' ({source})")
+        if self.kind == "defense" and not isinstance(getattr(factory, "data_access", None), DataAccess):
+            raise AuditError(f"defense '{name}' must declare data_access: ClassVar[DataAccess] ({source})")
+        origin = origin or factory.__module__
+        taken = self.components.get(name)
+        if taken is not None and taken.source != source:
+            raise AuditError(f"two {self.kind}s are named '{name}': {taken.origin} and {origin}")
+        self.components[name] = Component(self.kind, name, factory, origin, source)
+
+    def discover(self) -> None:
+        """Import our own components and those of installed packages, once."""
+        if self.discovered:
+            return
+        self.discovered = True
+        package = importlib.import_module(self.package)
+        for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda module: module.name):
+            importlib.import_module(f"{self.package}.{module.name}")
+        for entry in entry_points(group=f"snn_privacy_audit.{self.package}"):
+            entry.load()
+
+    def names(self) -> list[str]:
+        self.discover()
+        return sorted(self.components)
+
+    def get(self, name: str) -> Component[C]:
+        """By name, or by the path of a Python file that registers exactly one. Raises AuditError with a suggestion."""
+        self.discover()
+        if name.endswith(".py"):
+            return self._from_file(Path(name))
+        if name not in self.components:
+            raise unknown(self.kind, name, self.components, hint="python -m audit list")
+        return self.components[name]
+
+    def select(self, text: str) -> list[Component[C]]:
+        """``all``, or names separated by commas, each once and in the order given."""
+        if text == "all":
+            return [self.components[name] for name in self.names()]
+        names = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+        if not names:
+            raise AuditError(f"no {self.kind} named: --{self.kind} takes a name, several with commas, or 'all'")
+        return [self.get(name) for name in names]
+
+    def _from_file(self, path: Path) -> Component[C]:
+        if not path.is_file():
+            raise AuditError(f"there is no file {path} to load a {self.kind} from")
+        before = set(self.components)
+        module_name = f"_audit_{self.kind}_{path.stem}"
+        spec = importlib.util.spec_from_file_location(module_name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[module_name] = module
+        try:
+            spec.loader.exec_module(module)
+        except AuditError:
+            raise
+        except Exception as error:  # the file is the user's: whatever it raises is his to read
+            raise AuditError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from error
+        added = [c for n, c in self.components.items() if n not in before or c.source == path.resolve()]
+        if len(added) != 1:
+            raise AuditError(f"{path} registers {len(added)} {self.kind}s; it must register exactly one")
+        return added[0]
+
+
+def unknown(what: str, name: str, known: Any, hint: str = "") -> AuditError:
+    """'unknown defense 'privatsnn'; did you mean 'privatesnn'?'"""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    advice = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(sorted(known))}"
+    return AuditError(f"unknown {what} '{name}'; {advice}" + (f" ({hint})" if hint else ""))
+
+
+ATTACKS: Registry[Attack] = Registry("attack", "attacks", "reconstruct")
+DEFENSES: Registry[Defense] = Registry("defense", "defenses", "protect")
+
+
+def register_attack(name: str, factory: type[Attack]) -> None:
+    """Make an attack known under ``name``; call it at the end of the attack's own file."""
+    ATTACKS.register(name, factory)
+
+
+def register_defense(name: str, factory: type[Defense]) -> None:
+    """Make a defense known under ``name``; call it at the end of the defense's own file."""
+    DEFENSES.register(name, factory)

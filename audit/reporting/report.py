@@ -1,0 +1,254 @@
+"""The report of one run: one HTML page that a browser, a phone, a printer or a screen reader shows without a network."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from audit.errors import AuditError
+from audit.records import AttackResult, Record
+from audit.reporting import figures
+from audit.reporting.headline import headline
+
+MOST_CLASSES = 10
+LONGEST_VALUE = 400
+
+
+class ReportCell(Protocol):
+    """``main`` is the value as read, or why there is none; ``mark`` is the number of a footnote, or ''."""
+
+    @property
+    def main(self) -> str: ...
+    @property
+    def interval_text(self) -> str: ...
+    @property
+    def mark(self) -> str: ...
+    @property
+    def missing(self) -> bool: ...
+
+
+class ReportColumn(Protocol):
+    @property
+    def title(self) -> str: ...
+    @property
+    def detail(self) -> str: ...
+    @property
+    def mark(self) -> str: ...
+    @property
+    def numeric(self) -> bool: ...
+
+
+class ReportNote(Protocol):
+    @property
+    def mark(self) -> str: ...
+    @property
+    def text(self) -> str: ...
+
+
+class ReportTable(Protocol):
+    """What the page needs of a table; made elsewhere, from the same record."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def title(self) -> str: ...
+    @property
+    def columns(self) -> Sequence[ReportColumn]: ...
+    @property
+    def rows(self) -> Sequence[Sequence[ReportCell]]: ...
+    @property
+    def footnotes(self) -> Sequence[ReportNote]: ...
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The paper's Fig. 6: one picture per class and column.
+
+    ``columns`` are (label, uint8 [K, H, W, 3 or 1]) in reading order: the originals, then one per attack and target.
+    A line break in a label separates the attack from the target. Raises ValueError where shapes do not fit.
+    """
+
+    classes: tuple[str, ...]
+    columns: tuple[tuple[str, NDArray[np.uint8]], ...]
+
+    def __post_init__(self) -> None:
+        for label, pixels in self.columns:
+            if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] not in (1, 3):
+                raise ValueError(
+                    f"pictures {label!r}: uint8 [K, H, W, 1 or 3] expected, not {pixels.dtype} {pixels.shape}"
+                )
+            if len(pixels) != len(self.classes):
+                raise ValueError(f"pictures {label!r}: {len(pixels)} pictures for {len(self.classes)} classes")
+
+
+def write_report(record: Record, tables: Sequence[ReportTable], pictures: Pictures, path: Path) -> None:
+    """Write the page atomically: the file is whole or absent."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(render_report(record, tables, pictures), encoding="utf-8")
+    temporary.replace(path)
+
+
+def render_report(record: Record, tables: Sequence[ReportTable], pictures: Pictures) -> str:
+    """The page as text. Everything that comes from the record is escaped."""
+    if not record.results:
+        raise AuditError("the record holds no results; there is nothing to report")
+    jinja = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    jinja.filters["duration"] = _duration
+    page = jinja.get_template("report.html.jinja")
+    return page.render(
+        record=record,
+        first=record.results[0],
+        requested=_requested(record),
+        headline=headline(record),
+        failures=_failures(record),
+        tables=tables,
+        grid=_grid(pictures),
+        plots=_plots(record),
+        settings=_settings(record),
+        components=_components(record),
+        total_seconds=sum(stage.wall_seconds for stage in record.stages),
+        series=figures.SERIES,
+    )
+
+
+def _requested(record: Record) -> list[str]:
+    asked = [d.defense for d in record.results[0].defenses if d.requested]
+    return asked or [d.defense for d in record.results[0].defenses]
+
+
+def _failures(record: Record) -> list[dict[str, str]]:
+    """What was tried and gave no result, with the reason in full."""
+    several = len(record.results) > 1
+    return [
+        {
+            "what": f"{attack.attack} on {target}" + (f", seed {result.seed}" if several else ""),
+            "status": attack.status.replace("-", " "),
+            "reason": attack.reason or "no reason recorded",
+        }
+        for result in record.results
+        for target, attack in _attacks(result.defenses)
+        if attack.status != "ok"
+    ]
+
+
+def _attacks(defenses: Sequence[Any]) -> list[tuple[str, AttackResult]]:
+    return [(defense.defense, attack) for defense in defenses for attack in defense.attacks]
+
+
+def _grid(pictures: Pictures) -> dict[str, Any]:
+    """At most ten classes: beyond that the pictures get too small to see what they are for."""
+    shown = pictures.classes[:MOST_CLASSES]
+    columns = []
+    for place, (label, pixels) in enumerate(pictures.columns):
+        first, _, second = label.partition("\n")
+        letter = chr(ord("a") + place) if place < 26 else str(place + 1)
+        columns.append({"letter": letter, "first": first, "second": second, "label": label.replace("\n", ", ")})
+    rows = [
+        {
+            "name": name,
+            "cells": [
+                {"uri": figures.png(pixels[place]), "alt": f"{name}: {column['label']}"}
+                for column, (_, pixels) in zip(columns, pictures.columns, strict=True)
+            ],
+        }
+        for place, name in enumerate(shown)
+    ]
+    return {"columns": columns, "rows": rows, "shown": len(shown), "classes": len(pictures.classes)}
+
+
+def _plots(record: Record) -> list[dict[str, Any]]:
+    """Every plot with its caption, or with why there is none."""
+    several = len(record.results) > 1
+    band = "the range over the seeds" if several else "the measurements' intervals"
+    seeds = f", mean over {len(record.results)} seeds" if several else ""
+    made = (
+        (
+            "Accuracy against time-steps",
+            figures.accuracy_over_time(record),
+            f"Test accuracy of each target against the number of time-steps T{seeds}; dashed, the teacher. Shaded: {band}. "
+            "Ringed: the T that the target was audited with.",
+            "No accuracy against T: no target of this run is spiking, or none was measured at more than one T.",
+        ),
+        (
+            "Spike density per layer",
+            figures.spike_density(record),
+            f"Spikes per neuron and time-step in each layer with neurons, from input to output{seeds}. "
+            "The last layer has no threshold and does not spike.",
+            "No spike density: the energy of no target was measured, or no target is spiking.",
+        ),
+        (
+            "Training after conversion",
+            figures.training_curves(record),
+            "Training loss per epoch, of every defense that trains the spiking network.",
+            "No training curve: no defense of this run trained the spiking network, or recorded its loss.",
+        ),
+    )
+    return [
+        {"title": title, "svg": Markup(svg) if svg else None, "caption": caption if svg else absent}
+        for title, svg, caption, absent in made
+    ]
+
+
+def _settings(record: Record) -> list[dict[str, str]]:
+    resolved = _flat(record.settings_resolved)
+    names = list(dict.fromkeys([*resolved, *record.settings_passed]))
+    return [
+        {"name": name, "resolved": resolved.get(name, ""), "passed": record.settings_passed.get(name, "")}
+        for name in names
+    ]
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, str]:
+    """``{'a': {'b': 1}}`` as ``{'a.b': '1'}``."""
+    if isinstance(value, dict) and value:
+        return {
+            name: text
+            for key, item in value.items()
+            for name, text in _flat(item, f"{prefix}.{key}" if prefix else str(key)).items()
+        }
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return {prefix: text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + " … (whole in record.json)"}
+
+
+def _components(record: Record) -> list[dict[str, Any]]:
+    """Each defense of the first seed, its attacks, and what they noted, as flat name and value."""
+    return [
+        {
+            "name": d.defense,
+            "summary": d.summary,
+            "lines": [
+                ("code", d.origin),
+                ("access to private data", "training images" if d.data_access == "training-images" else "none"),
+                ("weights of the target, sha256", d.target_hash),
+                *_flat(d.settings).items(),
+                *((f"noted: {name}", text) for name, text in _flat(d.notes).items() if name),
+                *(
+                    (f"{attack.attack}: {name}", text)
+                    for attack in d.attacks
+                    for name, text in {**_flat(attack.settings), **_flat(attack.notes, "noted")}.items()
+                    if text != "{}"
+                ),
+            ],
+        }
+        for d in record.results[0].defenses
+    ]
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

@@ -1,0 +1,279 @@
+"""One run of the audit: every stage for every seed, and the record of it."""
+
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import attacks
+import audit
+import defenses
+import leaderboards
+from audit import __version__
+from audit.contracts import Attack, Defense, Monitor
+from audit.errors import AuditError
+from audit.evaluation import Evaluation
+from audit.pipeline import (
+    Evidence,
+    Prepared,
+    Target,
+    attack,
+    controls,
+    defense_result,
+    examine,
+    prepare_data,
+    protect,
+    train_evaluator,
+    train_teacher,
+)
+from audit.records import DatasetInfo, Environment, Record, SeedResult
+from audit.registry import ATTACKS, DEFENSES, Component
+from audit.reporting.report import Pictures
+from audit.settings import GROUPS, Settings
+from audit.store import Store, hash_sources
+from audit.suites import PROFILES
+from audit.workshop import Workshop
+
+PACKAGES = ("torch", "torchvision", "torchmetrics", "numpy", "scipy", "scikit-learn", "pydantic", "safetensors")
+UNDEFENDED = "data-free-conversion"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for; `resolve` made sure that all of it exists."""
+
+    defenses: tuple[Component[Defense], ...]
+    attacks: tuple[Component[Attack], ...]
+    dataset: str
+    model: str
+    profile: str
+    seeds: tuple[int, ...]
+    data_root: Path | None
+    device: torch.device
+    settings: Settings
+    command: str
+
+    @property
+    def compared(self) -> tuple[Component[Defense], ...]:
+        """The baselines of the requested defenses, each before the first that names it, and the defenses themselves."""
+        ordered: dict[str, Component[Defense]] = {}
+        for component in self.defenses:
+            for name in getattr(component.factory, "baselines", (UNDEFENDED,)):
+                baseline = next((known for known in self.defenses if known.name == name), None)
+                ordered.setdefault(name, baseline or DEFENSES.get(name))
+            ordered.setdefault(component.name, component)
+        return tuple(ordered.values())
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The record, one picture per class and image set for the report, and the targets by seed and defense."""
+
+    record: Record
+    pictures: Pictures
+    targets: Mapping[tuple[int, str], nn.Module]
+
+
+def resolve(
+    defense: str,
+    attack: str,
+    dataset: str | None,
+    model: str | None,
+    profile: str,
+    seeds: Sequence[int],
+    data_root: Path | None,
+    device: str,
+    passed: Mapping[str, str],
+    command: str,
+) -> Request:
+    """From names to components and checked settings. Raises AuditError before anything is read or trained."""
+    from audit.data import DATASETS
+    from audit.networks.vgg import NETWORKS
+    from audit.registry import unknown
+
+    hint = "python -m audit list"
+    if profile not in PROFILES:
+        raise unknown("profile", profile, PROFILES, hint)
+    chosen = PROFILES[profile]
+    dataset, model = dataset or chosen.dataset, model or chosen.model
+    if dataset not in DATASETS:
+        raise unknown("dataset", dataset, DATASETS, hint)
+    if model not in NETWORKS:
+        raise unknown("model", model, NETWORKS, hint)
+    if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
+        raise AuditError(f"--seeds takes different whole numbers from 0, not {','.join(map(str, seeds)) or 'nothing'}")
+    request = Request(
+        tuple(DEFENSES.select(defense)),
+        tuple(ATTACKS.select(attack)),
+        dataset,
+        model,
+        profile,
+        tuple(seeds),
+        data_root,
+        _device(device),
+        Settings(chosen.settings_for(dataset), passed),
+        command,
+    )
+    request.settings.check([*request.compared, *request.attacks])
+    for group in GROUPS:
+        request.settings.group(group)
+    for component in (*request.compared, *request.attacks):
+        request.settings.build(component)
+    return request
+
+
+def run(request: Request, store: Store, monitor: Monitor) -> Finished:
+    """Every stage of the request; what is in the store already is not made again."""
+    data = prepare_data(request.dataset, request.data_root, request.settings.group("data"))
+    shop = Workshop(store, monitor, request.device)
+    results: list[SeedResult] = []
+    targets: dict[tuple[int, str], nn.Module] = {}
+    pictures: Pictures | None = None
+    for seed in request.seeds:
+        result, protected, evidence = audit_seed(shop, data, request, seed)
+        results.append(result)
+        targets |= {(seed, target.component.name): target.network for target in protected}
+        if pictures is None:
+            pictures = picture_grid(data, request, evidence)
+    assert pictures is not None
+    record = Record(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=request.command,
+        profile=request.profile,
+        dataset=DatasetInfo(
+            name=data.task.dataset,
+            classes=data.task.classes,
+            image_shape=data.task.image_shape,
+            counts=data.parts.counts(),
+            split_hash=data.split_hash,
+        ),
+        settings_passed=dict(request.settings.passed),
+        settings_resolved=_jsonable({group: asdict(request.settings.group(group)) for group in GROUPS}),
+        feature_extractor=_feature_extractor(request, results[0]),
+        results=tuple(results),
+        stages=tuple(shop.stages),
+        environment=environment(request.device),
+    )
+    return Finished(record, pictures, targets)
+
+
+def audit_seed(
+    shop: Workshop, data: Prepared, request: Request, seed: int
+) -> tuple[SeedResult, list[Target], dict[tuple[str, str], Evidence]]:
+    """One seed: train, protect, examine, attack, measure."""
+    settings = request.settings
+    teacher = train_teacher(shop, data, request.model, settings.group("teacher"), seed)
+    evaluator = train_evaluator(shop, data, request.model, settings.group("evaluator"), seed)
+    measure = settings.group("measure")
+    evaluation = Evaluation.of(evaluator.network, data.task, data.parts.test, measure, shop.device)
+    targets: list[Target] = []
+    evidence: dict[tuple[str, str], Evidence] = {}
+    measured = []
+    with shop.monitor.steps(f"seed {seed}", len(request.compared)) as advance:
+        for component in request.compared:
+            made = protect(shop, data, teacher, component, settings, seed)
+            target = examine(shop, data, made, component, settings, seed)
+            targets.append(target)
+            found = [attack(shop, data, target, evaluation, item, settings, seed) for item in request.attacks]
+            evidence |= {(component.name, item.component.name): item for item in found}
+            measured.append(defense_result(target, found, component in request.defenses))
+            advance()
+    count = max((item.result.images for item in evidence.values()), default=0) or len(data.parts.test)
+    return (
+        SeedResult(
+            seed=seed,
+            teacher=teacher.info,
+            evaluator=evaluator.info,
+            controls=controls(evaluation, data, min(count, len(data.parts.teacher)), seed),
+            defenses=tuple(measured),
+        ),
+        targets,
+        evidence,
+    )
+
+
+def picture_grid(data: Prepared, request: Request, evidence: Mapping[tuple[str, str], Evidence]) -> Pictures:
+    """The paper's Fig. 6: the original, then each attack on the undefended conversion and on the requested defenses.
+
+    One image per class, the first of each set: chosen by nobody.
+    """
+    names = {component.name for component in request.defenses} | {UNDEFENDED}
+    columns = [("original", _first(data.parts.teacher.pixels, data.parts.teacher.labels, len(data.task.classes)))]
+    for attacker in request.attacks:
+        for component in request.compared:
+            item = evidence[component.name, attacker.name]
+            if component.name in names and item.found is not None:
+                low, high = data.task.input_range
+                pixels = ((item.found.images - low) * (255 / (high - low))).round().clamp(0, 255).to(torch.uint8)
+                first = _first(pixels, item.found.labels, len(data.task.classes))
+                columns.append((f"{attacker.name}\non {component.name}", first))
+    return Pictures(data.task.classes, tuple(columns))
+
+
+def _first(pixels: Tensor, labels: Tensor, classes: int) -> np.ndarray:
+    index = torch.stack([(labels == c).nonzero()[0, 0] for c in range(classes)])
+    return pixels[index].permute(0, 2, 3, 1).numpy()
+
+
+def environment(device: torch.device) -> Environment:
+    """What the numbers depend on beside the settings."""
+    packages = (attacks, audit, defenses, leaderboards)
+    try:
+        asked = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=Path(audit.__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        revision = asked.stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        revision = None
+    return Environment(
+        version=__version__,
+        code_hash=hash_sources(packages),
+        git_revision=revision,
+        python=platform.python_version(),
+        packages={name: version(name) for name in PACKAGES},
+        platform=platform.platform(),
+        device=torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else platform.processor() or platform.machine(),
+        threads=torch.get_num_threads(),
+    )
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise AuditError(f"--device {name} is not a device; use auto, cpu, cuda or cuda:0") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise AuditError(f"--device {name}: torch sees {torch.cuda.device_count()} CUDA devices here; use --device cpu")
+    if device.type not in ("cpu", "cuda"):
+        raise AuditError(f"--device {name} is not supported; use auto, cpu or cuda")
+    return device
+
+
+def _feature_extractor(request: Request, result: SeedResult) -> str:
+    evaluator = result.evaluator
+    text = f"evaluator features: penultimate layer of the auditor's {evaluator.architecture}, {evaluator.settings['hidden']} units"
+    weights = request.settings.group("measure").inception_weights
+    return text + ("; Inception: the published FID weights" if weights else "")
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _jsonable(item) for key, item in value.items()}
+    return os.fspath(value) if isinstance(value, Path) else value

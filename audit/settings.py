@@ -1,0 +1,122 @@
+"""From a profile and --set options to checked settings for every part of a run."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from audit.errors import AuditError
+from audit.networks.training import TrainingRecipe
+from audit.registry import Component, unknown
+
+T = TypeVar("T")
+Count = Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """``normalisation``: pixels become [-1, 1] ('signed', mean and deviation 0.5) or [0, 1] ('unit').
+
+    ``train_images`` is what teacher and evaluator share: ``evaluator_fraction`` of it goes to the evaluator.
+    None takes every image there is.
+    """
+
+    image_size: Count | None = None
+    train_images: Count | None = None
+    test_images: Count | None = None
+    evaluator_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    split_seed: Annotated[int, Field(ge=0)] = 0
+    normalisation: Literal["signed", "unit"] = "signed"
+
+
+@dataclass(frozen=True)
+class EvaluatorRecipe(TrainingRecipe):
+    """``model`` None: the teacher's family. ``hidden`` is the dimension of the features that images are compared in."""
+
+    model: str | None = None
+
+
+@dataclass(frozen=True)
+class MeasureSettings:
+    """``curve_points``: how many numbers of time-steps up to T the accuracy is read at.
+
+    ``inception_weights``: the published FID weights, if you have them; then FID is measured as well.
+    """
+
+    batch_size: Count = 100
+    curve_points: Count = 8
+    inception_weights: Path | None = None
+
+
+GROUPS: Mapping[str, type] = {
+    "data": DataSettings,
+    "teacher": TrainingRecipe,
+    "evaluator": EvaluatorRecipe,
+    "measure": MeasureSettings,
+}
+
+
+def parse_options(options: Iterable[str]) -> dict[str, str]:
+    """'group.field=value' texts -> mapping. Raises AuditError for another form and for a field set twice."""
+    passed: dict[str, str] = {}
+    for option in options:
+        key, equals, value = option.partition("=")
+        if not equals or key.count(".") != 1 or not all(key.split(".")):
+            raise AuditError(f"--set {option}: write it as group.field=value, for example --set defense.time_steps=100")
+        if key in passed:
+            raise AuditError(f"--set {key} is given twice")
+        passed[key] = value
+    return passed
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything a run is set to, the profile's values under those that were passed."""
+
+    profile: Mapping[str, Any]
+    passed: Mapping[str, str]
+
+    def check(self, components: Iterable[Component[Any]]) -> None:
+        """Raises AuditError for a passed option that no part of this run has."""
+        kinds: dict[str, set[str]] = {"defense": set(), "attack": set()}
+        groups = {name: {field.name for field in fields(cls)} for name, cls in GROUPS.items()}
+        for component in components:
+            groups[component.name] = set(component.fields)
+            kinds[component.kind] |= set(component.fields)
+        for key in self.passed:
+            group, name = key.split(".")
+            known = groups | kinds
+            if group not in known:
+                raise unknown("settings group", group, known)
+            if name not in known[group]:
+                raise unknown("setting", key, {f"{group}.{field}" for field in known[group]})
+
+    def group(self, name: str) -> Any:
+        """The settings dataclass of a group in GROUPS."""
+        cls = GROUPS[name]
+        known = {field.name for field in fields(cls)}
+        return validated(cls, {k: v for k, v in self._of(name).items() if k in known}, name)
+
+    def build(self, component: Component[Any]) -> Any:
+        """The component with its settings: those of its kind that it has, then those under its own name."""
+        shared = {key: value for key, value in self._of(component.kind).items() if key in component.fields}
+        own = self._of(component.name, self.profile)
+        passed = {key: value for key, value in self._of(component.kind, self.passed).items() if key in component.fields}
+        values = {**shared, **own, **passed, **self._of(component.name, self.passed)}
+        return validated(component.factory, values, component.name)
+
+    def _of(self, group: str, source: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        merged = {**self.profile, **self.passed} if source is None else source
+        return {key.partition(".")[2]: value for key, value in merged.items() if key.partition(".")[0] == group}
+
+
+def validated(cls: type[T], values: Mapping[str, Any], where: str) -> T:
+    """Build the dataclass ``cls`` with types and ranges checked, text converted; the first error becomes one line."""
+    try:
+        return TypeAdapter(cls).validate_python({k: None if v == "none" else v for k, v in values.items()})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join([where, *(str(part) for part in first["loc"] if isinstance(part, str) and part.isidentifier())])
+        raise AuditError(f"{key} = {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}") from error

@@ -1,0 +1,93 @@
+"""Networks as data: a JSON description of the layers beside named tensors; no code is ever loaded."""
+
+import json
+from collections import OrderedDict
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from audit.spiking.encoding import Encoder
+from audit.spiking.network import WEIGHTED, SpikingNetwork
+from audit.spiking.neuron import LIF
+from audit.spiking.surrogate import Surrogate
+
+_FIELDS: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {
+    "Conv2d": (nn.Conv2d, ("in_channels", "out_channels", "kernel_size", "stride", "padding")),
+    "Linear": (nn.Linear, ("in_features", "out_features")),
+    "AvgPool2d": (nn.AvgPool2d, ("kernel_size", "stride")),
+    "Dropout": (nn.Dropout, ("p",)),
+    "Flatten": (nn.Flatten, ("start_dim", "end_dim")),
+    "ReLU": (nn.ReLU, ()),
+}
+
+
+def describe(network: nn.Module) -> dict[str, Any]:
+    """The network's structure without its weights, as JSON values. Raises ValueError naming an unknown layer."""
+    if isinstance(network, SpikingNetwork):
+        return {
+            "kind": "spiking",
+            "encoder": asdict(network.encoder),
+            "time_steps": network.time_steps,
+            "layers": [_describe_layer(name, layer) for name, layer in network.layers.named_children()],
+        }
+    return {"kind": "ann", "layers": [_describe_layer(name, layer) for name, layer in network.named_children()]}
+
+
+def build(description: dict[str, Any], tensors: dict[str, Tensor]) -> nn.Module:
+    """The inverse of `describe`, with the weights put in. Raises ValueError where they do not fit."""
+    layers = nn.Sequential(OrderedDict((layer["name"], _build_layer(layer)) for layer in description["layers"]))
+    network: nn.Module = layers
+    if description["kind"] == "spiking":
+        network = SpikingNetwork(layers, Encoder(**description["encoder"]), description["time_steps"])
+    try:
+        network.load_state_dict(tensors, strict=True)
+    except RuntimeError as error:
+        raise ValueError(f"weights do not fit the described network: {error}") from error
+    return network.eval()
+
+
+def weights(network: nn.Module) -> dict[str, Tensor]:
+    """The state of the network, on the CPU, contiguous: what is stored and hashed."""
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+
+
+def save_network(network: nn.Module, path: Path) -> None:
+    """Write one safetensors file whose metadata describes the network."""
+    save_file(weights(network), path, metadata={"network": json.dumps(describe(network), sort_keys=True)})
+
+
+def load_network(path: Path) -> nn.Module:
+    """Read what `save_network` wrote."""
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        description = json.loads(file.metadata()["network"])
+    return build(description, tensors)
+
+
+def _describe_layer(name: str, layer: nn.Module) -> dict[str, Any]:
+    if isinstance(layer, LIF):
+        shape = list(layer.threshold.shape)
+        values = {"leak": layer.leak, "reset": layer.reset, "surrogate": asdict(layer.surrogate), "threshold": shape}
+        return {"name": name, "type": "LIF", **values}
+    kind = type(layer).__name__
+    if kind not in _FIELDS:
+        raise ValueError(f"layer '{name}' ({kind}) cannot be stored; known are {', '.join(_FIELDS)}, LIF")
+    values = {key: getattr(layer, key) for key in _FIELDS[kind][1]}
+    if isinstance(layer, WEIGHTED):
+        values["bias"] = layer.bias is not None
+    if isinstance(layer, nn.Conv2d) and (layer.groups != 1 or set(layer.dilation) != {1}):
+        raise ValueError(f"layer '{name}': grouped or dilated convolutions are not supported")
+    return {"name": name, "type": kind, **{k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}}
+
+
+def _build_layer(layer: dict[str, Any]) -> nn.Module:
+    values = {key: value for key, value in layer.items() if key not in ("name", "type")}
+    if layer["type"] == "LIF":
+        surrogate, shape = Surrogate(**values["surrogate"]), values["threshold"]
+        return LIF(torch.full(shape, float("nan")), values["leak"], values["reset"], surrogate)
+    return _FIELDS[layer["type"]][0](**values)

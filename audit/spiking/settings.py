@@ -1,0 +1,59 @@
+"""The settings that every converted network shares, as fields to inherit."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from audit.contracts import DefenseContext
+from audit.data.augment import augment
+from audit.spiking.conversion import balance_thresholds
+from audit.spiking.encoding import Coding, Encoder
+from audit.spiking.network import SpikingNetwork, spiking_twin
+from audit.spiking.neuron import Reset
+from audit.spiking.surrogate import Shape, Surrogate
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """ANN-SNN conversion by threshold balancing (Sengupta 2019), with PrivateSNN's neuron, coder and surrogate.
+
+    ``threshold_percentile``, ``threshold_scale`` and ``threshold_images`` (how many, chosen at random) go to
+    `balance_thresholds`; ``threshold_crop`` > 0 shifts and mirrors these images at random, as the published code does.
+    """
+
+    time_steps: Annotated[int, Field(ge=1)] = 150
+    coding: Coding = "rate"
+    leak: Annotated[float, Field(ge=0, le=1)] = 1.0
+    reset: Reset = "soft"
+    threshold_percentile: Annotated[float, Field(gt=0, le=100)] = 100.0
+    threshold_scale: Positive = 1.0
+    threshold_images: Annotated[int, Field(ge=1)] = 1024
+    threshold_crop: Annotated[int, Field(ge=0)] = 0
+    surrogate: Shape = "triangle"
+    surrogate_width: Positive = 1.0
+    surrogate_gain: Positive = 1.0
+    surrogate_per_threshold: bool = False
+
+    def convert(self, teacher: nn.Sequential, pixels: Tensor, context: DefenseContext) -> SpikingNetwork:
+        """The teacher's weights with thresholds balanced on ``pixels`` uint8 [N, C, H, W]."""
+        surrogate = Surrogate(self.surrogate, self.surrogate_width, self.surrogate_gain, self.surrogate_per_threshold)
+        network = spiking_twin(teacher, Encoder(self.coding), self.time_steps, self.leak, self.reset, surrogate)
+        network = network.to(context.device).eval()
+        generator = torch.Generator().manual_seed(context.seed)
+        chosen = pixels[torch.randperm(len(pixels), generator=generator)[: self.threshold_images].sort().values]
+        if self.threshold_crop:
+            chosen = augment(chosen, self.threshold_crop, context.task.mirror, generator)
+        context.notes["threshold_images"] = len(chosen)
+        context.notes["thresholds"] = balance_thresholds(
+            network,
+            context.task.normalise(chosen.to(context.device)),
+            context.seed,
+            self.threshold_percentile,
+            self.threshold_scale,
+        )
+        return network

@@ -1,0 +1,119 @@
+"""Content-addressed artifacts: each stage's result under the hash of what made it; written whole or not at all."""
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from audit.errors import AuditError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What a stage made: named tensors and a JSON document."""
+
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    document: dict[str, Any] = field(default_factory=dict)
+
+    def hash(self) -> str:
+        """sha256 over names, types, shapes and bytes of the tensors, and over the document."""
+        return digest({"tensors": hash_tensors(self.tensors), "document": self.document})
+
+
+class Store:
+    """A folder of artifacts, one safetensors file each, named by stage and key."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, stage: str, key: str) -> Path:
+        return self.root / stage / f"{key}.safetensors"
+
+    def get(self, stage: str, key: str) -> Artifact | None:
+        """The stored artifact, or None where there is none. A damaged file is reported, removed and counts as none."""
+        path = self.path(stage, key)
+        if not path.exists():
+            return None
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            artifact = Artifact(tensors, json.loads(metadata["document"]))
+            if artifact.hash() != metadata["hash"]:
+                raise ValueError("its content does not have the hash that it names")
+        except (SafetensorError, KeyError, ValueError, OSError) as error:
+            log.warning("stored %s %s is damaged (%s): it is made again", stage, path, error)
+            path.unlink(missing_ok=True)
+            return None
+        return artifact
+
+    def put(self, stage: str, key: str, artifact: Artifact) -> None:
+        """Write to a temporary file beside the place, flush it to disk, and rename it there."""
+        path = self.path(stage, key)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-", suffix=".safetensors")
+            os.close(handle)
+        except OSError as error:
+            raise AuditError(f"cannot write to the store {self.root}: {error.strerror}; pass --store PATH") from error
+        temporary = Path(name)
+        try:
+            metadata = {"document": json.dumps(artifact.document, sort_keys=True), "hash": artifact.hash()}
+            tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in artifact.tensors.items()}
+            save_file(tensors, temporary, metadata=metadata)
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def get_or_make(self, stage: str, key: str, make: Callable[[], Artifact]) -> tuple[Artifact, bool]:
+        """The artifact and whether it was already there."""
+        found = self.get(stage, key)
+        if found is not None:
+            return found, True
+        made = make()
+        self.put(stage, key, made)
+        return made, False
+
+
+def digest(value: Any) -> str:
+    """sha256 of a JSON value, independent of the order of its keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, allow_nan=False).encode()).hexdigest()
+
+
+def hash_tensors(tensors: dict[str, Tensor]) -> str:
+    """sha256 over names, types, shapes and bytes, in the order of the names."""
+    total = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        data = tensor.detach().cpu().contiguous()
+        total.update(f"{name}|{data.dtype}|{tuple(data.shape)}|".encode())
+        total.update(data.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()
+
+
+def hash_sources(modules: Iterable[ModuleType | Path]) -> str:
+    """sha256 over the source files of modules and of whole packages: the code's part of a key."""
+    entries: dict[str, bytes] = {}
+    for module in modules:
+        path = module if isinstance(module, Path) else Path(str(module.__file__))
+        files = path.parent.rglob("*.py") if path.name == "__init__.py" else [path]
+        root = path.parent.parent if path.name == "__init__.py" else path.parent
+        entries |= {file.relative_to(root).as_posix(): file.read_bytes() for file in files}
+    total = hashlib.sha256()
+    for name, content in sorted(entries.items()):
+        total.update(name.encode() + b"\0" + content + b"\0")
+    return total.hexdigest()

@@ -1,0 +1,59 @@
+"""Where stages are made: looks each one up under the hash of what makes it, and keeps the books."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import audit
+from audit.contracts import Monitor
+from audit.records import StageInfo
+from audit.store import Artifact, Store, digest, hash_sources
+
+ROOT = Path(audit.__file__).parent
+
+
+@dataclass(frozen=True)
+class Made:
+    """A stage's artifact and the key that it is stored under: later stages name this key as their input."""
+
+    artifact: Artifact
+    key: str
+
+
+@dataclass
+class Workshop:
+    """Nothing in here leads to private data: a defense is handed methods of it."""
+
+    store: Store
+    monitor: Monitor
+    device: torch.device
+    stages: list[StageInfo] = field(default_factory=list)
+
+    def make(self, stage: str, label: str, seed: int, inputs: dict[str, Any], build: Callable[[], Artifact]) -> Made:
+        """The artifact of ``stage`` for these inputs and this seed, from the store where it is there.
+
+        ``inputs`` are JSON values: settings, keys of earlier stages, hashes of code. Times of nested stages nest.
+        """
+        key = digest({"stage": stage, "seed": seed, "device": self.device.type, **inputs})
+        wall, cpu = time.perf_counter(), time.process_time()
+        artifact, cached = self.store.get_or_make(stage, key, build)
+        self.stages.append(
+            StageInfo(
+                name=f"{stage}: {label}" if label else stage,
+                key=key,
+                seed=seed,
+                cached=cached,
+                wall_seconds=round(time.perf_counter() - wall, 3),
+                cpu_seconds=round(time.process_time() - cpu, 3),
+            )
+        )
+        return Made(artifact, key)
+
+
+def code(*parts: str) -> str:
+    """sha256 over the sources of these files and folders of the package: what a stage's result depends on."""
+    return hash_sources(ROOT / part / "__init__.py" if (ROOT / part).is_dir() else ROOT / part for part in parts)

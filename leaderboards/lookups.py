@@ -1,0 +1,155 @@
+"""What a record says about one cell of a table: one value per seed, and a reason where there is none."""
+
+import math
+from collections.abc import Iterable, Iterator
+
+from audit.records import AttackResult, DefenseResult, Direction, LayerOperations, Record
+from leaderboards.cells import Cell, Column, Number, Words
+
+FD = "FD, evaluator features"
+FID = "FID, Inception"
+RECOGNISED = "recognised by the evaluator"
+MOVED = "moved"
+MOVED_UNIT = "mean |change| of a pixel, range -1 to 1"
+SYNTHETIC_IMAGES = "synthetic_images"
+
+ACCESS = {"none": "none", "training-images": "training images"}
+NOT_SPIKING = "not spiking"
+
+
+def leakage_columns(record: Record) -> tuple[Column, ...]:
+    """One column per measurement name and unit, known names first; the direction is the attacks' one."""
+    found: dict[tuple[str, str], Direction] = {}
+    attacks = [a for r in record.results for d in r.defenses for a in d.attacks]
+    for attack in (*attacks, *(c for r in record.results for c in r.controls)):
+        for m in attack.measurements:
+            if found.get((m.name, m.unit), "neutral") == "neutral":
+                found[m.name, m.unit] = m.direction
+    known = {name: place for place, name in enumerate((FD, FID, RECOGNISED))}
+    order = sorted(found, key=lambda key: known.get(key[0], len(known)))
+    return tuple(Column(name, "measured", unit, found[name, unit]) for name, unit in order)
+
+
+def number_of(attack: AttackResult | None, column: Column) -> Number:
+    if attack is None:
+        return no_defense(column.unit)
+    for m in attack.measurements:
+        if (m.name, m.unit) == (column.title, column.unit):
+            return Number.of(m)
+    if attack.status != "ok":
+        return Number.absent(column.unit, attack.status, attack.reason, attack.images)
+    return Number.absent(column.unit, "not-applicable", "not measured on these images", attack.images)
+
+
+def movement_of(attack: AttackResult | None) -> Number:
+    unit = MOVED_UNIT
+    if attack is None:
+        return no_defense(unit)
+    moved = attack.notes.get(MOVED)
+    if isinstance(moved, int | float) and math.isfinite(moved):
+        return Number(float(moved), unit, n=attack.images)
+    if attack.status != "ok":
+        return Number.absent(unit, attack.status, attack.reason, attack.images)
+    return Number.absent(unit, "undefined", "the attack did not record it", attack.images)
+
+
+def any_moved(record: Record) -> bool:
+    return any(MOVED in a.notes for r in record.results for d in r.defenses for a in d.attacks)
+
+
+def energy_columns(record: Record) -> tuple[Column, ...]:
+    """The ratios ANN / SNN, one column per name; what all names have before their first comma is the family."""
+    found: dict[str, Direction] = {}
+    for result in record.results:
+        for defense in result.defenses:
+            for m in defense.energy.measurements if defense.energy else ():
+                if m.unit == "ratio" and m.direction == "higher is better":
+                    found.setdefault(m.name, m.direction)
+    families = {name.partition(", ")[0] for name in found}
+    family = families.pop() if len(families) == 1 and len(found) > 1 else ""
+    titles = {name: name.removeprefix(f"{family}, ") if family else name for name in found}
+    return tuple(Column(titles[name], "measured", "ratio", d, family=family) for name, d in found.items())
+
+
+def energy_of(defense: DefenseResult | None, column: Column) -> Number:
+    unit = column.unit
+    if defense is None:
+        return no_defense(unit)
+    if defense.energy is None:
+        return Number.absent(unit, "not-applicable", "the target is an ANN, its energy is the teacher's")
+    for m in defense.energy.measurements:
+        if (m.name, m.unit) == (column.full_title, unit):
+            return Number.of(m)
+    return Number.absent(unit, "not-applicable", "not measured for this target")
+
+
+def operations_of(defense: DefenseResult | None, column: Column, field: str, per_mac: bool) -> Number:
+    """Operations of one kind per image, over all layers and time-steps; or per multiply-accumulate of the ANN."""
+    unit = column.unit
+    if defense is None or defense.energy is None:
+        return energy_of(defense, column)
+    layers: Iterable[LayerOperations] = defense.energy.layers
+    count = sum(float(getattr(layer, field)) for layer in layers)
+    if not per_mac:
+        return Number(count, unit, n=defense.energy.images)
+    macs = sum(layer.ann_multiply_accumulates for layer in layers)
+    if macs == 0:
+        return Number.absent(unit, "undefined", "the ANN's layers count no multiply-accumulate", defense.energy.images)
+    return Number(count / macs, unit, n=defense.energy.images)
+
+
+def samples_of(defenses: list[DefenseResult | None]) -> Cell:
+    counts = [d.notes.get(SYNTHETIC_IMAGES) for d in defenses if d is not None]
+    whole = [count for count in counts if isinstance(count, int)]
+    if whole and len(whole) == len(counts):
+        return Words(span(whole))
+    return Words("none recorded", missing=True)
+
+
+def controls(record: Record) -> Iterator[tuple[str, list[AttackResult | None]]]:
+    """Each control with its result per seed, in the record's order."""
+    names = dict.fromkeys(control.attack for result in record.results for control in result.controls)
+    for name in names:
+        yield name, [next((c for c in result.controls if c.attack == name), None) for result in record.results]
+
+
+def each_defense(record: Record) -> Iterator[tuple[str, list[DefenseResult | None]]]:
+    """Each defense with its result per seed, in the record's order."""
+    names = dict.fromkeys(d.defense for result in record.results for d in result.defenses)
+    for name in names:
+        yield name, [next((d for d in result.defenses if d.defense == name), None) for result in record.results]
+
+
+def attack_names(defenses: list[DefenseResult | None]) -> list[str]:
+    return list(dict.fromkeys(a.attack for d in defenses if d is not None for a in d.attacks))
+
+
+def find_attack(defense: DefenseResult | None, name: str) -> AttackResult | None:
+    return next((a for a in defense.attacks if a.attack == name), None) if defense is not None else None
+
+
+def no_defense(unit: str) -> Number:
+    return Number.absent(unit, "undefined", "this seed has no such result")
+
+
+def access_of(defenses: list[DefenseResult | None]) -> str:
+    return ACCESS[next(d.data_access for d in defenses if d is not None)]
+
+
+def time_steps_of(defenses: list[DefenseResult | None]) -> str:
+    steps = [d.time_steps for d in defenses if d is not None and d.time_steps is not None]
+    return span(steps) if steps else NOT_SPIKING
+
+
+def images_of(found: list[AttackResult | None]) -> str:
+    counts = [attack.images for attack in found if attack is not None and attack.images > 0]
+    return span(counts) if counts else "none"
+
+
+def span(counts: list[int]) -> str:
+    low, high = min(counts), max(counts)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def seeds_of(record: Record) -> list[int]:
+    return [result.seed for result in record.results]

@@ -16,7 +16,7 @@ from audit.spiking.network import SpikingNetwork
 
 @dataclass(frozen=True)
 class DirectInversion:
-    """Back-propagation through time to the first convolution, deconvolved with its weights (PrivateSNN, 2022, Algorithm 3).
+    """Back-propagation through time to the first convolution, then its transpose (PrivateSNN, 2022, Algorithm 3).
 
     Access: the target's weights and thresholds. The gradient of the first layer's input current, averaged over the
     time-steps, goes through the transposed convolution with that layer's weights: exactly the gradient of a

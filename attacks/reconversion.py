@@ -15,10 +15,10 @@ from audit.spiking.network import SpikingNetwork
 
 @dataclass(frozen=True)
 class Reconversion:
-    """LIF becomes ReLU, the weights stay, and Algorithm 1 ascends the class logit (PrivateSNN, 2022, attack scenario 1).
+    """LIF becomes ReLU, the weights stay, and Algorithm 1 ascends a class logit (PrivateSNN, 2022, attack 1).
 
-    Access: the target's weights. ``rate`` is the paper's eta, ``blur_every`` its f_blur; updates, blur radius and weight
-    decay come from the public visualisation script behind it. A target that is an ANN already is attacked as it is.
+    Access: the target's weights. ``rate`` is the paper's eta, ``blur_every`` its f_blur; updates, blur radius and
+    weight decay come from the public visualisation script behind it. An ANN is attacked as it is.
     """
 
     images_per_class: Annotated[int, Field(ge=1)] = 30
@@ -28,7 +28,7 @@ class Reconversion:
     blur_sigma: Positive = 1.0
     weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-4
     step: StepRule = "auto"
-    normalised_rate: Positive = 0.05
+    normalised_rate: Positive = 0.01
     batch_size: Annotated[int, Field(ge=1)] = 250
 
     def reconstruct(self, target: nn.Module, context: AttackContext) -> Reconstructions:

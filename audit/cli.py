@@ -3,24 +3,29 @@
 import json
 import logging
 import os
+import shlex
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, NoReturn, cast
 
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
+from rich.markup import escape
 from rich.table import Table as RichTable
 
 from audit.errors import AuditError
+from leaderboards.tables import NAMES, Table, build, plain
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 out_console = Console()
 err_console = Console(stderr=True)
+# Some versions of typer carry their own copy of click, others use click itself: this is the right one's either way.
+UsageError = cast(type[Exception], typer.BadParameter.__base__)
 
 
-@app.callback(invoke_without_command=True, no_args_is_help=True)
+@app.callback(invoke_without_command=True)
 def audit(
     context: typer.Context,
     defense: Annotated[str, typer.Option(help="A name, several with commas, 'all', or a Python file.")] = "",
@@ -64,6 +69,8 @@ def audit(
 
     passed = parse_options(set_ or [])
     if image_size is not None:
+        if "data.image_size" in passed:
+            raise AuditError("pass --image-size or --set data.image_size, not both")
         passed["data.image_size"] = str(image_size)
     if seed is not None and seeds is not None:
         raise AuditError("pass --seed or --seeds, not both")
@@ -77,7 +84,7 @@ def audit(
         data_root,
         device,
         passed,
-        command=" ".join(["python -m audit", *map(_quoted, sys.argv[1:])]),
+        command=" ".join(["python -m audit", *map(shlex.quote, sys.argv[1:])]),
     )
     _execute(request, out, store)
 
@@ -109,20 +116,21 @@ def list_(
         out_console.print(table)
 
 
-def _execute(request, out: Path | None, store_root: Path | None) -> None:  # type: ignore[no-untyped-def]
+def _execute(request, out: Path | None, store_root: Path | None) -> None:
     """Run, write the run's folder in one move, print the tables."""
     from audit.monitor import LiveMonitor
     from audit.output import claim, write_run
     from audit.run import run
     from audit.store import Store
-    from leaderboards.tables import NAMES, build, plain
 
     folder = out or Path("runs") / f"{request.dataset}-{datetime.now():%Y%m%d-%H%M%S}"
     claim(folder)
     store = Store(store_root or default_store())
+    store.claim()
     try:
         with LiveMonitor(err_console) as monitor:
             finished = run(request, store, monitor)
+        write_run(finished, folder)
     except KeyboardInterrupt:
         err_console.print(
             f"\nInterrupted. Finished stages are kept in {store.root}: the same command goes on from there. "
@@ -130,9 +138,8 @@ def _execute(request, out: Path | None, store_root: Path | None) -> None:  # typ
             highlight=False,
         )
         raise SystemExit(130) from None
-    write_run(finished, folder)
     for name in NAMES:
-        _print_table(plain(build(finished.record, name)))
+        _print_table(build(finished.record, name))
     out_console.print(f"report   {folder / 'report.html'}\nrecord   {folder / 'record.json'}", highlight=False)
 
 
@@ -164,8 +171,10 @@ def _seeds(text: str) -> tuple[int, ...]:
         raise AuditError(f"--seeds {text}: write whole numbers with commas, for example --seeds 0,1,2") from error
 
 
-def _quoted(argument: str) -> str:
-    return f"'{argument}'" if " " in argument else argument
+def _fail(message: str) -> NoReturn:
+    line = " ".join(message.split())
+    err_console.print(f"error: {line}", style="red", highlight=False, markup=False, soft_wrap=True)
+    raise SystemExit(2) from None
 
 
 def main() -> None:
@@ -175,8 +184,9 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except AuditError as error:
-        err_console.print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
-        raise SystemExit(2) from None
+        _fail(str(error))
+    except UsageError as error:
+        _fail(f"{cast(Any, error).format_message()} (python -m audit --help)")
     except typer.Abort:
         raise SystemExit(130) from None
     raise SystemExit(code or 0)

@@ -98,7 +98,7 @@ class AttackContext:
 
 @dataclass(frozen=True)
 class Reconstructions:
-    """An attack's evidence: ``images`` float [N, C, H, W] in the task's input range, ``labels`` int64 [N], the class each one claims."""
+    """An attack's evidence: ``images`` float [N, C, H, W] in the task's input range, ``labels`` int64 [N]."""
 
     images: Tensor
     labels: Tensor
@@ -111,6 +111,7 @@ class NotApplicable(Exception):
 class Attack(Protocol):
     """Recovers images of the private classes from a target. Its dataclass fields are its settings."""
 
-    images_per_class: int
+    @property
+    def images_per_class(self) -> int: ...
 
     def reconstruct(self, target: nn.Module, context: AttackContext) -> Reconstructions: ...

@@ -69,7 +69,8 @@ def count_operations(network: SpikingNetwork, task: Task, activity: Activity) ->
     """
     layers, spiking = network.layers, activity.spikes
     reach = fan_out(layers, task.image_shape)
-    binary, counted = network.encoder.binary, []
+    binary = network.encoder.binary
+    counted: list[LayerOperations] = []
     names = [name for name, _ in layers.named_children()]
     for index, (name, layer) in enumerate(layers.named_children()):
         if isinstance(layer, nn.AvgPool2d):
@@ -94,6 +95,7 @@ def count_operations(network: SpikingNetwork, task: Task, activity: Activity) ->
                     else None,
                 )
             )
+            binary = False  # what a weight layer hands on is graded until a neuron fires on it
     return counted
 
 

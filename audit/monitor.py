@@ -28,6 +28,7 @@ class LiveMonitor:
             TimeRemainingColumn(),
             console=console,
             transient=True,
+            disable=not console.is_terminal,  # a file or a pipe would get an empty line
         )
         self._depth = 0
 

@@ -4,6 +4,8 @@ import os
 import tempfile
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from audit.errors import AuditError
 from audit.reporting.report import write_report
 from audit.run import Finished
@@ -16,23 +18,28 @@ def claim(folder: Path) -> None:
 
     Raises AuditError where it holds something already or cannot be written.
     """
-    if (folder / "record.json").exists():
-        raise AuditError(f"--out {folder} already holds a run; choose another folder or remove it")
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
-        raise AuditError(f"--out {folder} is not an empty folder; choose another")
-    ancestor = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
     try:
+        if (folder / "record.json").exists():
+            raise AuditError(f"--out {folder} already holds a run; choose another folder or remove it")
+        if os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
+            raise AuditError(f"--out {folder} is not an empty folder; choose another")
+        ancestor = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
         with tempfile.TemporaryDirectory(dir=ancestor, prefix=".audit-"):
             pass
     except OSError as error:
-        raise AuditError(f"--out {folder} cannot be written: {ancestor}: {error.strerror}; choose another") from error
+        raise AuditError(f"--out {folder} cannot be written: {error.strerror or error}; choose another") from error
 
 
 def write_run(finished: Finished, folder: Path) -> None:
-    """Write record, tables, report and targets beside ``folder`` and rename them there: all of them or none."""
+    """Write record, tables, report and targets to a hidden folder and rename them to ``folder``: all of them or none.
+
+    An empty folder that is there already is kept and filled, the record last: it may be a mount, a link, or all that
+    its user may write to.
+    """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".audit-", ignore_cleanup_errors=True) as made:
+        beside = folder if folder.is_dir() else folder.parent
+        with tempfile.TemporaryDirectory(dir=beside, prefix=".audit-", ignore_cleanup_errors=True) as made:
             work = Path(made) / "run"
             (work / "targets").mkdir(parents=True)
             write_all(finished.record, work / "tables")
@@ -42,7 +49,10 @@ def write_run(finished: Finished, folder: Path) -> None:
             write_report(finished.record, tables, finished.pictures, work / "report.html")
             finished.record.write(work / "record.json")
             if folder.is_dir():
-                folder.rmdir()
-            os.rename(work, folder)
-    except OSError as error:
-        raise AuditError(f"cannot write the run to {folder}: {error.strerror or error}") from error
+                for part in sorted(work.iterdir(), key=lambda part: part.name == "record.json"):
+                    part.rename(folder / part.name)
+            else:
+                work.rename(folder)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise AuditError(f"cannot write the run to {folder}: {reason}") from error

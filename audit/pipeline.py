@@ -1,5 +1,7 @@
 """dataset -> teacher -> defense -> target -> attacks -> evidence -> measurements -> record, one function each."""
 
+import inspect
+import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -33,7 +35,7 @@ from audit.registry import Component, unknown
 from audit.settings import DataSettings, EvaluatorRecipe, MeasureSettings, Settings
 from audit.spiking.files import build, describe, weights
 from audit.spiking.network import SpikingNetwork
-from audit.store import Artifact, hash_tensors
+from audit.store import Artifact, hash_sources, hash_tensors
 from audit.workshop import Made, Workshop, code
 
 log = logging.getLogger(__name__)
@@ -67,6 +69,10 @@ class Target:
     key: str
     notes: dict[str, Any]
     report: TargetReport
+
+
+class AttackFailed(Exception):
+    """What an attack raised, or what is wrong with its evidence: apart from failures of the harness itself."""
 
 
 @dataclass(frozen=True)
@@ -118,8 +124,7 @@ def _train(
             raise AuditError(f"the {role} diverged; lower {role}.learning_rate (now {recipe.learning_rate})")
         return Artifact(weights(network), {"training_loss": losses})
 
-    fresh()  # an image too small for the model is reported before anything is trained
-    settings = {"model": model, **asdict(recipe)}
+    settings = {**asdict(recipe), "model": model}
     inputs = {"code": code("networks", "data/augment.py"), "settings": settings, "split": data.split_hash, "part": role}
     made = shop.make(role, "", seed, {**inputs, "task": asdict(task)}, make)
     network = fresh()
@@ -158,7 +163,11 @@ def _remember(
     """Memoise a defense's expensive intermediate under its settings and the teacher."""
 
     def stored(stage: str, settings: Any, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        inputs = {"code": code("networks", "contracts.py"), "settings": asdict(settings), "teacher": teacher_key}
+        inputs = {
+            "code": [code("networks", "contracts.py"), hash_sources([Path(inspect.getfile(make))])],
+            "settings": [type(settings).__qualname__, asdict(settings)],
+            "teacher": teacher_key,
+        }
         return shop.make(stage, "", seed, inputs, lambda: Artifact(make())).artifact.tensors
 
     return stored
@@ -169,24 +178,25 @@ def protect(
 ) -> Made:
     """Run a defense on a copy of the teacher; stored with the network's description beside its weights."""
     defense = options.build(component)
+    access = component.factory.data_access  # the class's own: what the record says, and no setting can widen
 
     def make() -> Artifact:
         # Built anew from data: not even an attribute or a hook of the trained object goes along.
         copy = build(describe(teacher.network), weights(teacher.network)).to(shop.device).requires_grad_(True)
-        context = defense_context(shop, data.task, defense.data_access, data.parts.teacher, teacher.key, seed)
+        context = defense_context(shop, data.task, access, data.parts.teacher, teacher.key, seed)
         with shop.monitor.steps(f"defense {component.name}", 1):
             network = defense.protect(copy, context)
         try:
-            description = describe(network)
-        except ValueError as error:
-            raise AuditError(f"defense '{component.name}' returned a network that cannot be stored: {error}") from error
-        return Artifact(weights(network), {"network": description, "notes": context.notes})
+            description, notes = describe(network), plain_json(context.notes)
+        except (TypeError, ValueError) as error:
+            raise AuditError(f"what defense '{component.name}' made cannot be stored: {error}") from error
+        return Artifact(weights(network), {"network": description, "notes": notes})
 
     inputs = {
         "code": [component.code_hash(), code("spiking", "networks", "contracts.py")],
         "settings": [component.name, asdict(defense)],
         "teacher": teacher.key,
-        "split": data.split_hash if defense.data_access is DataAccess.TRAINING_IMAGES else None,
+        "split": data.split_hash if access is DataAccess.TRAINING_IMAGES else None,
     }
     return shop.make("target", component.name, seed, inputs, make)
 
@@ -229,16 +239,23 @@ def attack(
     options: Settings,
     seed: int,
 ) -> Evidence:
-    """Run an attack on a copy of the target and measure what it brought back; a failure is a result, with its reason."""
+    """Run an attack on a copy of the target and measure what it brought back; a failure is a result with a reason."""
     settings = options.build(component)
 
     def make() -> Artifact:
         copy = build(describe(target.network), weights(target.network)).to(shop.device)
         context = AttackContext(data.task, seed, shop.device, shop.monitor)
-        with shop.monitor.steps(f"attack {component.name} on {target.component.name}", 1):
-            found = settings.reconstruct(copy, context)
-        _check(found, data.task)
-        return Artifact({"images": found.images, "labels": found.labels}, {"notes": context.notes})
+        try:
+            with shop.monitor.steps(f"attack {component.name} on {target.component.name}", 1):
+                found = settings.reconstruct(copy, context)
+            _check(found, data.task)
+            notes = plain_json(context.notes)
+        except (NotApplicable, MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # an attack is anybody's code: whatever it raises is its result
+            raise AttackFailed(f"{type(error).__name__}: {error}") from error
+        tensors = {"images": found.images.detach().cpu(), "labels": found.labels.cpu()}
+        return Artifact(tensors, {"notes": notes})
 
     inputs = {
         "code": [component.code_hash(), code("spiking", "networks", "contracts.py")],
@@ -251,13 +268,11 @@ def attack(
         made = shop.make("attack", f"{component.name} on {target.component.name}", seed, inputs, make)
     except NotApplicable as reason:
         return Evidence(component, asdict(settings), None, _without(values, "not-applicable", str(reason)))
-    except (MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:  # noqa: BLE001 - an attack is anybody's code: whatever it raises is its result
-        log.warning("attack %s on %s failed", component.name, target.component.name, exc_info=error)
-        return Evidence(
-            component, asdict(settings), None, _without(values, "failed", f"{type(error).__name__}: {error}")
+    except AttackFailed as failure:
+        log.warning(
+            "attack %s on %s failed", component.name, target.component.name, exc_info=failure.__cause__ or failure
         )
+        return Evidence(component, asdict(settings), None, _without(values, "failed", str(failure)))
     found = Reconstructions(made.artifact.tensors["images"], made.artifact.tensors["labels"])
     result = AttackResult(
         **values,
@@ -320,11 +335,26 @@ def _without(values: dict[str, Any], status: Any, reason: str) -> AttackResult:
     return AttackResult(**values, status=status, reason=reason, images=0, images_hash=None, measurements=())
 
 
+def plain_json(notes: dict[str, Any]) -> dict[str, Any]:
+    """The notes as the record will hold them. Raises TypeError or ValueError where they are no JSON values."""
+    plain: dict[str, Any] = json.loads(json.dumps(notes, allow_nan=False))
+    return plain
+
+
 def _check(found: Reconstructions, task: Task) -> None:
     """Raises ValueError where an attack's evidence is not what the contract says."""
-    expected = (len(found.labels), *task.image_shape)
-    if tuple(found.images.shape) != expected or not len(found.labels):
-        raise ValueError(f"images have shape {tuple(found.images.shape)}, not {expected}")
+    if not isinstance(found, Reconstructions):
+        raise TypeError(f"a {type(found).__name__} came back, not Reconstructions")
+    images, labels = found.images, found.labels
+    if images.dtype != torch.float32 or labels.dtype != torch.int64:
+        raise TypeError(f"images are {images.dtype} and labels {labels.dtype}, not torch.float32 and torch.int64")
+    if labels.ndim != 1 or not len(labels):
+        raise ValueError(f"labels have shape {tuple(labels.shape)}, not (N,) with N > 0")
+    if labels.min() < 0 or labels.max() >= len(task.classes):
+        raise ValueError(f"labels run from {labels.min()} to {labels.max()}; there are {len(task.classes)} classes")
+    expected = (len(labels), *task.image_shape)
+    if tuple(images.shape) != expected:
+        raise ValueError(f"images have shape {tuple(images.shape)}, not {expected}")
     if not torch.isfinite(found.images).all():
         raise ValueError("diverged: an image has values that are not finite")
     low, high = task.input_range

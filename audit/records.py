@@ -1,7 +1,6 @@
 """The result schema: one `Record` per run, written as JSON, read without torch."""
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from audit.errors import AuditError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[1] = 1
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Direction = Literal[
@@ -30,12 +29,12 @@ class Measurement(_Model):
     value: Finite | None
     low: Finite | None = None
     high: Finite | None = None
-    interval: str | None = Field(None, description="how low and high were made, e.g. 'Wilson 95 %'")
+    interval: str | None = Field(default=None, description="how low and high were made, e.g. 'Wilson 95 %'")
     n: int = Field(description="images behind the number")
     unit: str = Field(description="'fraction', 'distance', 'pJ', 'ratio', 'spikes', ...")
     direction: Direction
     status: Status = "ok"
-    reason: str | None = Field(None, description="why there is no value, or what to keep in mind reading it")
+    reason: str | None = Field(default=None, description="why there is no value, or what to keep in mind reading it")
 
 
 class DatasetInfo(_Model):
@@ -176,7 +175,7 @@ class Record(_Model):
         temporary.write_text(
             json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
         )
-        os.replace(temporary, path)
+        temporary.replace(path)
 
     @classmethod
     def read(cls, path: Path) -> "Record":

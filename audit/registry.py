@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import inspect
 import pkgutil
+import re
 import sys
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
@@ -17,6 +18,10 @@ from audit.contracts import Attack, DataAccess, Defense
 from audit.errors import AuditError
 
 Kind = Literal["attack", "defense"]
+FROM_FILE = "_audit_file_"
+# A name is a settings group, a word on the command line, and part of a file's name.
+NAME = re.compile(r"[A-Za-z0-9]+([_-][A-Za-z0-9]+)*")
+RESERVED = ("all", "attack", "data", "defense", "evaluator", "measure", "teacher")
 C = TypeVar("C", Attack, Defense)
 
 
@@ -60,9 +65,15 @@ class Registry(Generic[C]):
         source = Path(inspect.getfile(factory)).resolve()
         if not (dataclasses.is_dataclass(factory) and callable(getattr(factory, self.method, None))):
             raise AuditError(f"{self.kind} '{name}' must be a dataclass with a method '{self.method}' ({source})")
-        if self.kind == "defense" and not isinstance(getattr(factory, "data_access", None), DataAccess):
+        declared = getattr(factory, "data_access", None), {f.name for f in dataclasses.fields(factory)}
+        if self.kind == "defense" and (not isinstance(declared[0], DataAccess) or "data_access" in declared[1]):
             raise AuditError(f"defense '{name}' must declare data_access: ClassVar[DataAccess] ({source})")
-        origin = origin or factory.__module__
+        if not NAME.fullmatch(name) or name in RESERVED:
+            raise AuditError(
+                f"{self.kind} '{name}' needs another name ({source}): letters and digits, joined by - or _, "
+                f"and none of {', '.join(RESERVED)}"
+            )
+        origin = origin or _origin(factory, source)
         taken = self.components.get(name)
         if taken is not None and taken.source != source:
             raise AuditError(f"two {self.kind}s are named '{name}': {taken.origin} and {origin}")
@@ -77,7 +88,15 @@ class Registry(Generic[C]):
         for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda module: module.name):
             importlib.import_module(f"{self.package}.{module.name}")
         for entry in entry_points(group=f"snn_privacy_audit.{self.package}"):
-            entry.load()
+            try:
+                entry.load()
+            except AuditError:
+                raise
+            except Exception as error:  # the plugin is anybody's code: whatever it raises, its name comes along
+                raise AuditError(
+                    f"the installed {self.kind} '{entry.name}' ({entry.value}) cannot be loaded: "
+                    f"{type(error).__name__}: {error}"
+                ) from error
 
     def names(self) -> list[str]:
         self.discover()
@@ -105,7 +124,8 @@ class Registry(Generic[C]):
         if not path.is_file():
             raise AuditError(f"there is no file {path} to load a {self.kind} from")
         before = set(self.components)
-        module_name = f"_audit_{self.kind}_{path.stem}"
+        # Two files may have the same name: where a class comes from is looked up by the name of its module.
+        module_name = f"{FROM_FILE}{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
         spec = importlib.util.spec_from_file_location(module_name, path)
         assert spec is not None
         assert spec.loader is not None
@@ -115,12 +135,19 @@ class Registry(Generic[C]):
             spec.loader.exec_module(module)
         except AuditError:
             raise
-        except Exception as error:  # the file is the user's: whatever it raises is his to read
+        except (Exception, SystemExit) as error:  # the file is the user's: whatever it raises is theirs to read
             raise AuditError(f"{path} cannot be loaded: {type(error).__name__}: {error}") from error
         added = [c for n, c in self.components.items() if n not in before or c.source == path.resolve()]
         if len(added) != 1:
             raise AuditError(f"{path} registers {len(added)} {self.kind}s; it must register exactly one")
         return added[0]
+
+
+def _origin(factory: type, source: Path) -> str:
+    if not factory.__module__.startswith(FROM_FILE):
+        return factory.__module__
+    here = Path.cwd()
+    return str(source.relative_to(here) if source.is_relative_to(here) else source)
 
 
 def unknown(what: str, name: str, known: Any, hint: str = "") -> AuditError:

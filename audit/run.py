@@ -20,8 +20,11 @@ import defenses
 import leaderboards
 from audit import __version__
 from audit.contracts import Attack, Defense, Monitor
+from audit.data import DATASETS
 from audit.errors import AuditError
 from audit.evaluation import Evaluation
+from audit.metrics.inception import inception_features
+from audit.networks.vgg import NETWORKS, vgg
 from audit.pipeline import (
     Evidence,
     Prepared,
@@ -36,7 +39,7 @@ from audit.pipeline import (
     train_teacher,
 )
 from audit.records import DatasetInfo, Environment, Record, SeedResult
-from audit.registry import ATTACKS, DEFENSES, Component
+from audit.registry import ATTACKS, DEFENSES, Component, unknown
 from audit.reporting.report import Pictures
 from audit.settings import GROUPS, Settings
 from audit.store import Store, hash_sources
@@ -45,6 +48,7 @@ from audit.workshop import Workshop
 
 PACKAGES = ("torch", "torchvision", "torchmetrics", "numpy", "scipy", "scikit-learn", "pydantic", "safetensors")
 UNDEFENDED = "data-free-conversion"
+SEED_LIMIT = 2**32
 
 
 @dataclass(frozen=True)
@@ -96,10 +100,6 @@ def resolve(
     command: str,
 ) -> Request:
     """From names to components and checked settings. Raises AuditError before anything is read or trained."""
-    from audit.data import DATASETS
-    from audit.networks.vgg import NETWORKS
-    from audit.registry import unknown
-
     hint = "python -m audit list"
     if profile not in PROFILES:
         raise unknown("profile", profile, PROFILES, hint)
@@ -109,8 +109,9 @@ def resolve(
         raise unknown("dataset", dataset, DATASETS, hint)
     if model not in NETWORKS:
         raise unknown("model", model, NETWORKS, hint)
-    if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
-        raise AuditError(f"--seeds takes different whole numbers from 0, not {','.join(map(str, seeds)) or 'nothing'}")
+    if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0 or max(seeds) >= SEED_LIMIT:
+        given = ",".join(map(str, seeds)) or "nothing"
+        raise AuditError(f"a seed is a whole number from 0 to {SEED_LIMIT - 1}, each given once; not {given}")
     request = Request(
         tuple(DEFENSES.select(defense)),
         tuple(ATTACKS.select(attack)),
@@ -123,10 +124,14 @@ def resolve(
         Settings(chosen.settings_for(dataset), passed),
         command,
     )
-    request.settings.check([*request.compared, *request.attacks])
+    components: list[Component[Any]] = [*request.compared, *request.attacks]
+    request.settings.check(components)
     for group in GROUPS:
         request.settings.group(group)
-    for component in (*request.compared, *request.attacks):
+    independent = request.settings.group("evaluator").model or model
+    if independent not in NETWORKS:
+        raise unknown("model", independent, NETWORKS, hint)
+    for component in components:
         request.settings.build(component)
     return request
 
@@ -134,6 +139,7 @@ def resolve(
 def run(request: Request, store: Store, monitor: Monitor) -> Finished:
     """Every stage of the request; what is in the store already is not made again."""
     data = prepare_data(request.dataset, request.data_root, request.settings.group("data"))
+    check_measurable(request, data)
     shop = Workshop(store, monitor, request.device)
     results: list[SeedResult] = []
     targets: dict[tuple[int, str], nn.Module] = {}
@@ -164,6 +170,15 @@ def run(request: Request, store: Store, monitor: Monitor) -> Finished:
         environment=environment(request.device),
     )
     return Finished(record, pictures, targets)
+
+
+def check_measurable(request: Request, data: Prepared) -> None:
+    """Raises AuditError for what would otherwise come out after the teacher is trained."""
+    evaluator, measure = request.settings.group("evaluator"), request.settings.group("measure")
+    for model in {request.model, evaluator.model or request.model}:
+        vgg(model, data.task.image_shape, len(data.task.classes), width=0.01)
+    if measure.inception_weights is not None:
+        inception_features(measure.inception_weights)
 
 
 def audit_seed(
@@ -220,8 +235,10 @@ def picture_grid(data: Prepared, request: Request, evidence: Mapping[tuple[str, 
 
 
 def _first(pixels: Tensor, labels: Tensor, classes: int) -> np.ndarray:
-    index = torch.stack([(labels == c).nonzero()[0, 0] for c in range(classes)])
-    return pixels[index].permute(0, 2, 3, 1).numpy()
+    first = torch.zeros(classes, *pixels.shape[1:], dtype=torch.uint8)  # black where an attack left out a class
+    for label, image in zip(labels.flip(0).tolist(), pixels.flip(0), strict=True):
+        first[label] = image
+    return first.permute(0, 2, 3, 1).numpy()
 
 
 def environment(device: torch.device) -> Environment:
@@ -268,7 +285,8 @@ def _device(name: str) -> torch.device:
 
 def _feature_extractor(request: Request, result: SeedResult) -> str:
     evaluator = result.evaluator
-    text = f"evaluator features: penultimate layer of the auditor's {evaluator.architecture}, {evaluator.settings['hidden']} units"
+    units = evaluator.settings["hidden"] or "its own number of"
+    text = f"evaluator features: penultimate layer of the auditor's {evaluator.architecture}, {units} units"
     weights = request.settings.group("measure").inception_weights
     return text + ("; Inception: the published FID weights" if weights else "")
 

@@ -39,6 +39,19 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
 
+    def claim(self) -> None:
+        """Raises AuditError where nothing can be stored, before hours are spent on what should be."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.root):
+                pass
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: Exception) -> AuditError:
+        reason = getattr(error, "strerror", None) or error
+        return AuditError(f"cannot write to the store {self.root}: {reason}; pass --store PATH")
+
     def path(self, stage: str, key: str) -> Path:
         return self.root / stage / f"{key}.safetensors"
 
@@ -68,7 +81,7 @@ class Store:
             handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-", suffix=".safetensors")
             os.close(handle)
         except OSError as error:
-            raise AuditError(f"cannot write to the store {self.root}: {error.strerror}; pass --store PATH") from error
+            raise self._unusable(error) from error
         temporary = Path(name)
         try:
             metadata = {"document": json.dumps(artifact.document, sort_keys=True), "hash": artifact.hash()}
@@ -77,6 +90,8 @@ class Store:
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
             temporary.replace(path)
+        except (OSError, SafetensorError) as error:
+            raise self._unusable(error) from error
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -107,13 +122,13 @@ def hash_tensors(tensors: dict[str, Tensor]) -> str:
 
 def hash_sources(modules: Iterable[ModuleType | Path]) -> str:
     """sha256 over the source files of modules and of whole packages: the code's part of a key."""
-    entries: dict[str, bytes] = {}
+    entries: list[tuple[str, bytes]] = []
     for module in modules:
         path = module if isinstance(module, Path) else Path(str(module.__file__))
         files = path.parent.rglob("*.py") if path.name == "__init__.py" else [path]
         root = path.parent.parent if path.name == "__init__.py" else path.parent
-        entries |= {file.relative_to(root).as_posix(): file.read_bytes() for file in files}
+        entries += [(file.relative_to(root).as_posix(), file.read_bytes()) for file in files]
     total = hashlib.sha256()
-    for name, content in sorted(entries.items()):
+    for name, content in sorted(entries):
         total.update(name.encode() + b"\0" + content + b"\0")
     return total.hexdigest()

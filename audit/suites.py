@@ -1,4 +1,4 @@
-"""The profiles: named defaults for everything a run can be set to. A profile decides nothing that --set cannot override."""
+"""The profiles: named defaults for everything that a run can be set to; --set overrides each of them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -17,7 +17,7 @@ from defenses.data_free_conversion import DataFreeConversion
 
 @dataclass(frozen=True)
 class ClassEncryptionTraining(DataFreeConversion):
-    """DC, then spike-based training on the synthetic images, without distillation (PrivateSNN, 2022, Table 3: DC + CET).
+    """DC, then spike-based training on synthetic images, without distillation (PrivateSNN, 2022, Table 3: DC + CET).
 
     ``labels``: 'argmax' trains on the class that the teacher sees in the finished image, 'nominal' on the class that
     its soft label was drawn for. ``logits``: what enters the losses, the last layer's accumulated input as its 'mean'

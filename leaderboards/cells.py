@@ -99,8 +99,13 @@ class Column:
     @property
     def detail(self) -> str:
         """Unit as displayed and how to read the direction: '%, higher = better'."""
-        parts = (self.family or UNITS.get(self.unit, self.unit), DIRECTIONS.get(self.direction or "", ""))
+        parts = ("" if self.family else UNITS.get(self.unit, self.unit), DIRECTIONS.get(self.direction or "", ""))
         return ", ".join(part for part in parts if part)
+
+    @property
+    def full_detail(self) -> str:
+        """The same, with the family where no header above the column says it."""
+        return ", ".join(part for part in (self.family, self.detail) if part)
 
     @property
     def numeric(self) -> bool:

@@ -41,7 +41,7 @@ def render(table: Table, format: Format) -> str:
 
 def plain(table: Table) -> tuple[list[str], list[list[str]]]:
     """Header and rows for a terminal. Text from the record is as it is: escape it where brackets are markup."""
-    header = [_head(c.title, c.mark) + (f"\n{c.detail}" if c.detail else "") for c in table.columns]
+    header = [_head(c.title, c.mark) + (f"\n{c.full_detail}" if c.full_detail else "") for c in table.columns]
     return header, [[_head(_text(cell), cell.mark) for cell in row] for row in table.rows]
 
 
@@ -92,7 +92,7 @@ def _markdown(table: Table) -> str:
         return _head(" ".join(part for part in parts if part), cell.mark)
 
     header = [
-        _head(_escape_markdown(c.title), c.mark) + (f"<br>({_escape_markdown(c.detail)})" if c.detail else "")
+        _head(_escape_markdown(c.title), c.mark) + (f"<br>({_escape_markdown(c.full_detail)})" if c.full_detail else "")
         for c in table.columns
     ]
     lines = [f"**{_escape_markdown(table.title)}**", "", f"| {' | '.join(header)} |"]
@@ -118,7 +118,7 @@ def _tex(table: Table) -> str:
         return mark(" ".join(filter(None, (_escape_tex(cell.main), _escape_tex(cell.interval_text)))), cell.mark)
 
     titles = [mark(_escape_tex(c.title), c.mark) for c in table.columns]
-    details = [rf"{{\footnotesize {_escape_tex(c.detail)}}}" if c.detail else "" for c in table.columns]
+    details = [rf"{{\footnotesize {_escape_tex(c.full_detail)}}}" if c.full_detail else "" for c in table.columns]
     lines = [
         r"% \usepackage{booktabs}",
         r"\begin{table}",

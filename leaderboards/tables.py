@@ -119,7 +119,7 @@ def _leakage(record: Record, notes: Footnotes) -> Table:
             cells.append(over_seeds([movement_of(a) for a in found], seeds) if is_attack else Words("no attack"))
         return tuple(cells)
 
-    rows = [row("none (control)", name, found, False) for name, found in controls(record)]
+    rows = [row("control", name, found, False) for name, found in controls(record)]
     for defense, defenses in each_defense(record):
         for attack in attack_names(defenses):
             rows.append(row(defense, attack, [find_attack(d, attack) for d in defenses], True))

@@ -14,10 +14,10 @@ from audit.contracts import AttackContext, Reconstructions
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 StepRule = Literal["auto", "raw", "normalised"]
 
-# A raw ascent is given up where, in its pilot, images moved by less than one of 255 grey levels, or ended with nearly
-# every pixel at a limit of its range.
+# A raw ascent is given up where, in its pilot, images moved by less than one of 255 grey levels, or ended with most
+# of their pixels at a limit of the range.
 UNMOVED_LEVELS = 1.0
-SATURATED_SHARE = 0.9
+SATURATED_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,11 @@ def class_images(
     labels = torch.arange(len(context.task.classes)).repeat(per_class)
     rule = ascent.rule
     if rule == "auto":
-        pilot = _ascend(
-            gradient_of(), labels[: len(context.task.classes)], "raw", ascent, context, seed=context.seed + 1
-        )
-        trouble = _trouble(pilot, context)
+        first, seed = labels[: len(context.task.classes)], context.seed + 1
+        pilot = _ascend(gradient_of(), first, "raw", ascent, context, seed)
+        # Blur and decay alone move an image too: what the gradient did is what differs without it.
+        still = _ascend(lambda x, _: torch.zeros_like(x), first, "raw", ascent, context, seed)
+        trouble = _trouble(pilot, still, context)
         rule = "normalised" if trouble else "raw"
         context.notes["step rule"] = f"normalised: a raw step {trouble}" if trouble else "raw"
     else:
@@ -111,11 +112,11 @@ def _ascend(
     return Ascended(x.cpu(), start, missing / ascent.updates)
 
 
-def _trouble(pilot: Ascended, context: AttackContext) -> str | None:
+def _trouble(pilot: Ascended, still: Ascended, context: AttackContext) -> str | None:
     low, high = context.task.input_range
     if not torch.isfinite(pilot.images).all():
         return "diverged"
-    if (moved := _levels(pilot.images - pilot.start, context)) < UNMOVED_LEVELS:
+    if (moved := _levels(pilot.images - still.images, context)) < UNMOVED_LEVELS:
         return f"moved the image by {moved:.2g} grey levels"
     saturated = float(((pilot.images <= low) | (pilot.images >= high)).double().mean())
     return f"drove {saturated:.0%} of the pixels to their limits" if saturated > SATURATED_SHARE else None

@@ -17,7 +17,7 @@ def fan_out(layers: nn.Sequential, image_shape: Sequence[int]) -> dict[str, Tens
     """
     reach: dict[str, Tensor] = {}
     h = torch.zeros(1, *image_shape)
-    for name, layer in layers.named_children():
+    for name, layer in layers._modules.items():  # named_children() passes over a pooling used twice
         if isinstance(layer, nn.Conv2d):
             shape = h.shape[1:]
             h = torch.zeros(1, *_conv_shape(layer, h))

@@ -43,7 +43,7 @@ def class_similarity(weight: Tensor, kind: Literal["cosine", "printed"]) -> Tens
 
 
 def sample_soft_labels(similarity: Tensor, count: int, concentration: float, seed: int) -> tuple[Tensor, Tensor]:
-    """``count`` Dirichlet samples, as many per class as can be -> soft labels float [count, K], nominal classes [count]."""
+    """``count`` Dirichlet samples, classes in turn -> soft labels float [count, K], nominal classes [count]."""
     rng = np.random.default_rng(seed)
     classes = np.arange(count) % len(similarity)
     parameters = concentration * similarity.double().cpu().numpy()
@@ -56,8 +56,10 @@ def synthesise(
 ) -> dict[str, Tensor]:
     """Images whose teacher softmax, at a temperature, is a sampled soft label.
 
-    Each starts as U(0, 1) noise and follows Adam on its own cross-entropy: the loss is summed over the batch, so batching
-    changes nothing. Pixels are kept in [0, 1] and rounded to 8 bits at the end. Returns ``pixels`` uint8 [N, C, H, W],
+    Each starts as U(0, 1) noise and follows Adam on its own cross-entropy: the loss is summed over the batch, so
+    batching changes nothing. Pixels are kept in [0, 1] and rounded to 8 bits at the end.
+
+    Returns ``pixels`` uint8 [N, C, H, W],
     ``soft_labels`` [N, K], ``nominal`` and ``argmax`` (the class the label was drawn for, and the one the teacher sees
     in the finished image), int64 [N].
     """

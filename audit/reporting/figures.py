@@ -24,9 +24,9 @@ from audit.records import DefenseResult, Record
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#a07500", "#56b4e9", "#777777")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 INK, FAINT = "#010203", "#010204"  # replaced by the page's own colours, so that a figure follows dark mode
-SIZE = (5.0, 3.3)
+SIZE = (5.0, 3.6)
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.size": 10.5,
     "axes.edgecolor": INK,
@@ -59,18 +59,20 @@ def accuracy_over_time(record: Record) -> str | None:
     if not points:
         return None
     frame = pd.DataFrame(points)
-    names = list(dict.fromkeys(frame["defense"]))
     with _style("accuracy"):
         figure, axes = _canvas()
-        sns.lineplot(frame, x="T", y="accuracy", hue="defense", style="defense", errorbar=None, ax=axes, **_look(names))
-        for name, colour in _colours(names).items():
+        sns.lineplot(
+            frame, x="T", y="accuracy", hue="defense", style="defense", errorbar=None, ax=axes, **_look(record, frame)
+        )
+        for name in dict.fromkeys(frame["defense"]):
+            colour = SERIES[_place(record, name)]
             _band(axes, frame[frame["defense"] == name], colour, several=len(record.results) > 1)
             _ring(axes, frame, name, record, colour)
         teachers = [r.teacher.accuracy.value for r in record.results if r.teacher.accuracy.value is not None]
         if teachers:
             level = 100 * sum(teachers) / len(teachers)
             axes.axhline(level, color=INK, linewidth=1.0, linestyle=(0, (5, 3)), label="teacher (ANN)", zorder=1.5)
-        steps = sorted({int(p["T"]) for p in points})
+        steps = sorted(int(t) for t in frame["T"].unique())
         if len(steps) > 1 and steps[-1] >= 8 * steps[0]:
             axes.set_xscale("log", base=2)
         axes.set_xticks(_thinned(steps, 8), [str(s) for s in _thinned(steps, 8)])
@@ -81,7 +83,7 @@ def accuracy_over_time(record: Record) -> str | None:
 
 
 def spike_density(record: Record) -> str | None:
-    """Spikes per neuron and time-step of each layer with neurons, one line per defense, mean over seeds. SVG, or None."""
+    """Spikes per neuron and time-step of each layer with neurons, one line per defense. SVG, or None."""
     points = [
         {
             "defense": d.defense,
@@ -99,18 +101,17 @@ def spike_density(record: Record) -> str | None:
     frame = pd.DataFrame(points)
     layers = list(dict.fromkeys(frame["layer"]))
     frame["place"] = frame["layer"].map({name: place for place, name in enumerate(layers)})
-    names = list(dict.fromkeys(frame["defense"]))
     with _style("spikes"):
         figure, axes = _canvas()
         sns.lineplot(
             frame, x="place", y="density", hue="defense", style="defense", errorbar=None, ax=axes,
-            **_look(names),
+            **_look(record, frame),
         )  # fmt: skip
         turned = len(layers) > 6 or max(map(len, layers)) > 11
         labels = [_cut(name, 18) for name in layers]
         axes.set_xticks(range(len(layers)), labels, rotation=60 if turned else 0, ha="right" if turned else "center")
         axes.set_ylim(bottom=0)
-        axes.set(xlabel="", ylabel="spikes per neuron and time-step")
+        axes.set(xlabel="", ylabel="spikes per neuron and step")
         _legend(axes)
         return _svg(figure, "spikes")
 
@@ -127,14 +128,13 @@ def training_curves(record: Record) -> str | None:
     if not points:
         return None
     frame = pd.DataFrame(points)
-    names = list(dict.fromkeys(frame["defense"]))
     with _style("training"):
         figure, axes = _canvas()
         sns.lineplot(
             frame, x="epoch", y="loss", hue="defense", style="defense", units="seed", estimator=None, ax=axes,
-            **_look(names),
+            **_look(record, frame),
         )  # fmt: skip
-        epochs = sorted({int(p["epoch"]) for p in points})
+        epochs = sorted(int(epoch) for epoch in frame["epoch"].unique())
         axes.set_xticks(_thinned(epochs, 10))
         axes.set(xlabel="epoch", ylabel="training loss")
         _legend(axes)
@@ -185,14 +185,17 @@ def _canvas() -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _colours(names: Sequence[str]) -> dict[str, str]:
-    return {name: SERIES[i % len(SERIES)] for i, name in enumerate(names)}
+def _place(record: Record, name: str) -> int:
+    """A defense keeps its colour and marker through all figures of a page."""
+    names = list(dict.fromkeys(d.defense for result in record.results for d in result.defenses))
+    return names.index(name) % len(SERIES)
 
 
-def _look(names: Sequence[str]) -> dict[str, Any]:
+def _look(record: Record, frame: pd.DataFrame) -> dict[str, Any]:
+    names = list(dict.fromkeys(frame["defense"]))
     return {
-        "palette": _colours(names),
-        "markers": {name: MARKERS[i % len(MARKERS)] for i, name in enumerate(names)},
+        "palette": {name: SERIES[_place(record, name)] for name in names},
+        "markers": {name: MARKERS[_place(record, name)] for name in names},
         "dashes": False,
         "hue_order": names,
         "style_order": names,
@@ -206,12 +209,11 @@ def _band(axes: Axes, frame: pd.DataFrame, colour: str, several: bool) -> None:
     """One seed: the measurements' intervals; several: the range over the seeds."""
     if several:
         by_steps = frame.groupby("T")["accuracy"]
-        steps, low, high = by_steps.min().index, by_steps.min(), by_steps.max()
+        limits = pd.DataFrame({"low": by_steps.min(), "high": by_steps.max()})
     else:
-        known = frame.dropna(subset=["low", "high"]).sort_values("T")
-        steps, low, high = known["T"], 100 * known["low"].astype(float), 100 * known["high"].astype(float)
-    if len(steps):
-        axes.fill_between(steps, low, high, color=colour, alpha=0.10, linewidth=0)
+        limits = 100 * frame.set_index("T")[["low", "high"]].dropna().astype(float).sort_index()
+    if len(limits):
+        axes.fill_between(limits.index, limits["low"], limits["high"], color=colour, alpha=0.10, linewidth=0)
 
 
 def _ring(axes: Axes, frame: pd.DataFrame, name: str, record: Record, colour: str) -> None:

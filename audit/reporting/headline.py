@@ -18,9 +18,9 @@ def headline(record: Record) -> str:
         return _one(record, asked[0], several)
     leaks = {name: leak for name in asked if (leak := _strongest(record, name)) is not None}
     if not leaks:
-        return f"{len(asked)} targets were audited, and no attack on any has a recognition rate: their class leakage is unknown."
+        return f"No attack on any of the {len(asked)} audited targets has a recognition rate: their leakage is unknown."
     most, least = max(leaks, key=lambda n: leaks[n][1]), min(leaks, key=lambda n: leaks[n][1])
-    text = f"Of {len(asked)} audited targets, {most} leaks most: the evaluator recognises the class in {_leak(leaks[most])}"
+    text = f"Of {len(asked)} audited targets, {most} leaks most: the evaluator recognises {_leak(leaks[most])}"
     if least != most:
         text += f"; {least} leaks least, with {_leak(leaks[least])}"
     unknown = [name for name in asked if name not in leaks]
@@ -38,7 +38,7 @@ def _one(record: Record, name: str, several: str) -> str:
     leak = _strongest(record, name)
     if leak is None:
         return f"{text}; no attack on it has a recognition rate, so its class leakage is unknown{several}."
-    text += f"; the evaluator recognises the class in {_leak(leak)}"
+    text += f"; the evaluator recognises {_leak(leak)}"
     scale = [f"{control}: {_percent(value)}" for control, value in _controls(record)]
     text += f" ({', '.join(scale)})" if scale else ""
     failed = {a.attack for d in _defense(record, name) for a in d.attacks if a.status not in ("ok", "not-applicable")}

@@ -1,8 +1,9 @@
-"""The report of one run: one HTML page that a browser, a phone, a printer or a screen reader shows without a network."""
+"""The report of one run: one HTML page, for a browser, a phone, a printer and a screen reader, without a network."""
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -36,6 +37,8 @@ class ReportCell(Protocol):
 class ReportColumn(Protocol):
     @property
     def title(self) -> str: ...
+    @property
+    def family(self) -> str: ...
     @property
     def detail(self) -> str: ...
     @property
@@ -113,7 +116,7 @@ def render_report(record: Record, tables: Sequence[ReportTable], pictures: Pictu
         requested=_requested(record),
         headline=headline(record),
         failures=_failures(record),
-        tables=tables,
+        tables=[(table, _heads(table), [_spans(row) for row in table.rows]) for table in tables],
         grid=_grid(pictures),
         plots=_plots(record),
         settings=_settings(record),
@@ -147,14 +150,33 @@ def _attacks(defenses: Sequence[Any]) -> list[tuple[str, AttackResult]]:
     return [(defense.defense, attack) for defense in defenses for attack in defense.attacks]
 
 
+def _heads(table: ReportTable) -> list[tuple[str, int, ReportColumn]]:
+    """Runs of columns of one family as (family, length, first column); a column without a family stands alone."""
+    runs: list[tuple[str, int, ReportColumn]] = []
+    for family, columns in groupby(table.columns, key=lambda column: column.family):
+        run = list(columns)
+        runs += [(family, len(run), run[0])] if family else [("", 1, column) for column in run]
+    return runs
+
+
+def _spans(row: Sequence[ReportCell]) -> list[tuple[ReportCell, int, int]]:
+    """(cell, its column, columns that it spans): what is missing for one reason in several columns is said once."""
+    spans = []
+    places = enumerate(row)
+    for key, run in groupby(places, key=lambda item: (item[1].main, item[1].mark) if item[1].missing else item[0]):
+        cells = list(run)
+        spans.append((cells[0][1], cells[0][0], len(cells) if isinstance(key, tuple) else 1))
+    return spans
+
+
 def _grid(pictures: Pictures) -> dict[str, Any]:
     """At most ten classes: beyond that the pictures get too small to see what they are for."""
     shown = pictures.classes[:MOST_CLASSES]
     columns = []
-    for place, (label, pixels) in enumerate(pictures.columns):
-        first, _, second = label.partition("\n")
+    for place, (label, _) in enumerate(pictures.columns):
+        first, *rest = label.split("\n", 1)
         letter = chr(ord("a") + place) if place < 26 else str(place + 1)
-        columns.append({"letter": letter, "first": first, "second": second, "label": label.replace("\n", ", ")})
+        columns.append({"letter": letter, "first": first, "second": "".join(rest), "label": label.replace("\n", ", ")})
     rows = [
         {
             "name": name,
@@ -177,8 +199,8 @@ def _plots(record: Record) -> list[dict[str, Any]]:
         (
             "Accuracy against time-steps",
             figures.accuracy_over_time(record),
-            f"Test accuracy of each target against the number of time-steps T{seeds}; dashed, the teacher. Shaded: {band}. "
-            "Ringed: the T that the target was audited with.",
+            f"Test accuracy of each target against the number of time-steps T{seeds}; dashed, the teacher. Shaded: "
+            f"{band}. Ringed: the T that the target was audited with.",
             "No accuracy against T: no target of this run is spiking, or none was measured at more than one T.",
         ),
         (

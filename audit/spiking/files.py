@@ -19,7 +19,7 @@ from audit.spiking.surrogate import Surrogate
 _FIELDS: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {
     "Conv2d": (nn.Conv2d, ("in_channels", "out_channels", "kernel_size", "stride", "padding")),
     "Linear": (nn.Linear, ("in_features", "out_features")),
-    "AvgPool2d": (nn.AvgPool2d, ("kernel_size", "stride")),
+    "AvgPool2d": (nn.AvgPool2d, ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad")),
     "Dropout": (nn.Dropout, ("p",)),
     "Flatten": (nn.Flatten, ("start_dim", "end_dim")),
     "ReLU": (nn.ReLU, ()),
@@ -35,7 +35,9 @@ def describe(network: nn.Module) -> dict[str, Any]:
             "time_steps": network.time_steps,
             "layers": [_describe_layer(name, layer) for name, layer in network.layers.named_children()],
         }
-    return {"kind": "ann", "layers": [_describe_layer(name, layer) for name, layer in network.named_children()]}
+    # Not named_children(): it passes over an activation that stands in several places.
+    layers = [(name, layer) for name, layer in network._modules.items() if layer is not None]
+    return {"kind": "ann", "layers": [_describe_layer(name, layer) for name, layer in layers]}
 
 
 def build(description: dict[str, Any], tensors: dict[str, Tensor]) -> nn.Module:
@@ -80,8 +82,12 @@ def _describe_layer(name: str, layer: nn.Module) -> dict[str, Any]:
     values = {key: getattr(layer, key) for key in _FIELDS[kind][1]}
     if isinstance(layer, WEIGHTED):
         values["bias"] = layer.bias is not None
-    if isinstance(layer, nn.Conv2d) and (layer.groups != 1 or set(layer.dilation) != {1}):
-        raise ValueError(f"layer '{name}': grouped or dilated convolutions are not supported")
+    if isinstance(layer, nn.Conv2d) and (
+        layer.groups != 1 or set(layer.dilation) != {1} or layer.padding_mode != "zeros"
+    ):
+        raise ValueError(f"layer '{name}': grouped, dilated or not zero-padded convolutions are not supported")
+    if isinstance(layer, nn.AvgPool2d) and layer.divisor_override:
+        raise ValueError(f"layer '{name}': a pooling with its own divisor is not supported")
     return {"name": name, "type": kind, **{k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}}
 
 

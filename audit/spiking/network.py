@@ -184,7 +184,8 @@ def spiking_twin(
     Raises ValueError naming the layer that has no spiking counterpart.
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict()
-    for name, layer in ann.named_children():
+    # Not named_children(): it passes over an activation that stands in several places.
+    for name, layer in ann._modules.items():
         if isinstance(layer, nn.ReLU):
             layers[name] = LIF(leak=leak, reset=reset, surrogate=surrogate)
         elif isinstance(layer, (*WEIGHTED, *STATELESS, nn.Dropout)):

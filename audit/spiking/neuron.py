@@ -77,7 +77,7 @@ class LIF(nn.Module):
         self.leak, self.reset, self.surrogate = leak, reset, surrogate or Surrogate()
 
     def forward(self, current: Tensor, potential: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """``current`` [S, B, ...] and ``potential`` [B, ...] (None: zeros) -> spikes [S, B, ...], potential [B, ...]."""
+        """``current`` [S, B, ...], ``potential`` [B, ...] (None: zeros) -> spikes [S, B, ...], potential [B, ...]."""
         if potential is None:
             potential = torch.zeros_like(current[0])
         spikes, potential = _Fire.apply(current, potential, self.threshold, self.leak, self.reset, self.surrogate)

@@ -1,7 +1,7 @@
 """The settings that every converted network shares, as fields to inherit."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 from pydantic import Field

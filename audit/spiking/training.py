@@ -17,7 +17,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 @dataclass(frozen=True)
 class EncryptionRecipe:
-    """L = (1 - m) CE(SNN, Y) + m tau^2 KL(ANN / tau || SNN / tau), m = ``distillation`` (0: no distillation, CET alone).
+    """L = (1 - m) CE(SNN, Y) + m tau^2 KL(ANN / tau || SNN / tau), m = ``distillation`` (0: CET alone).
 
     Adam, the rate times 0.1 at 50 % and 70 % of the epochs; spatio-temporal back-propagation over all time-steps.
     """

@@ -25,7 +25,7 @@ def _copy(root: Path, write_classes) -> Path:
 
 @pytest.fixture
 def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A python archive of CIFAR-10 with six images per batch; image i of a batch is flat with the value i."""
+    """A python archive of CIFAR-10, 20 images per batch: image i is flat with the value i, save green and one pixel."""
     monkeypatch.setattr(torchvision.datasets.cifar, "check_integrity", lambda path, md5=None: Path(path).is_file())
     folder = tmp_path / "cifar-10-batches-py"
     folder.mkdir()
@@ -33,6 +33,7 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         labels = [index % 10 for index in range(20)]
         data = np.repeat(np.arange(20, dtype=np.uint8)[:, None], 3072, axis=1)
         data[:, 1024:2048] += 100
+        data[:, 1] = 255  # red, row 0, column 1
         (folder / batch).write_bytes(pickle.dumps({"data": data, "labels": labels}))
     (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": list(CLASSES)}))
     return tmp_path
@@ -45,13 +46,14 @@ def test_the_archive_is_read_with_labels_and_channels_in_place(archive: Path) ->
     assert data.train.pixels.dtype == torch.uint8
     assert data.test.pixels[13, :, 0, 0].tolist() == [13, 113, 13]
     assert data.test.labels[13] == 3
+    assert data.test.pixels[13, 0, :2, :2].tolist() == [[13, 255], [13, 13]]
 
 
 def test_limits_and_image_size_work_on_the_archive(archive: Path) -> None:
     data = load("cifar10", archive, image_size=16, limits={"train": 20, "test": 10})
     assert data.train.pixels.shape == (20, 3, 16, 16)
     assert data.train.labels.bincount().tolist() == [2] * 10
-    assert data.test.pixels[:, 0, 0, 0].remainder(10).tolist() == data.test.labels.tolist()
+    assert data.test.pixels[:, 0, 8, 8].remainder(10).tolist() == data.test.labels.tolist()
 
 
 def test_an_image_folder_copy_is_preferred_to_the_archive(archive: Path, write_classes) -> None:

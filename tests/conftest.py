@@ -1,0 +1,100 @@
+"""A tiny audit: the same few images, epochs and steps for every test that needs a run, and one store for all of them."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from audit.cli import main
+from audit.monitor import SilentMonitor
+from audit.registry import ATTACKS, DEFENSES
+from audit.run import Finished, Request, resolve, run
+from audit.store import Store
+
+TINY = {
+    "data.train_images": "120",
+    "data.test_images": "60",
+    "teacher.epochs": "3",
+    "teacher.width": "0.1",
+    "evaluator.epochs": "2",
+    "evaluator.width": "0.1",
+    "evaluator.hidden": "8",
+    "defense.time_steps": "8",
+    "defense.threshold_images": "20",
+    "defense.synthetic_images": "20",
+    "defense.synthesis_steps": "5",
+    "defense.epochs": "1",
+    "attack.images_per_class": "2",
+    "attack.updates": "2",
+    "direct-inversion.time_steps": "4",
+    "measure.curve_points": "3",
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left behind: its exit code and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Outcome]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def registered() -> Iterator[None]:
+    """What a test registers is gone after it."""
+    ATTACKS.discover()
+    DEFENSES.discover()
+    before = ((ATTACKS, dict(ATTACKS.components)), (DEFENSES, dict(DEFENSES.components)))
+    yield
+    for registry, components in before:
+        registry.components.clear()
+        registry.components.update(components)
+
+
+@pytest.fixture(scope="session")
+def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the teacher and the evaluator of the tiny audit are kept for the whole session."""
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """command("--defense", "none", ...): what `python -m audit --defense none ...` does, in this process."""
+
+    def invoke(*arguments: object) -> Outcome:
+        monkeypatch.setattr("sys.argv", ["audit", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as exited:
+            main()
+        printed = capsys.readouterr()
+        assert isinstance(exited.value.code, int)
+        return Outcome(exited.value.code, printed.out, printed.err)
+
+    return invoke
+
+
+def tiny_options(**changed: str) -> list[str]:
+    """The tiny settings as --set options; ``defense__time_steps="9"`` changes or adds one."""
+    settings = TINY | {key.replace("__", "."): value for key, value in changed.items()}
+    return ["--threads", "1", *(text for key, value in settings.items() for text in ("--set", f"{key}={value}"))]
+
+
+def tiny_request(defense: str, attack: str = "reconversion", model: str = "vgg5", **changed: str) -> Request:
+    settings = TINY | {key.replace("__", "."): value for key, value in changed.items()}
+    return resolve(defense, attack, "digits", model, "smoke", (0,), None, "cpu", settings, "python -m audit")
+
+
+def tiny_run(store: Path, defense: str, attack: str = "reconversion", model: str = "vgg5", **changed: str) -> Finished:
+    """A run without the command around it."""
+    return run(tiny_request(defense, attack, model, **changed), Store(store), SilentMonitor())

@@ -8,6 +8,7 @@ from safetensors import SafetensorError
 
 from audit.errors import AuditError
 from audit.reporting.report import write_report
+from audit.reporting.sheet import write_sheet
 from audit.run import Finished
 from audit.spiking.files import save_network
 from leaderboards.tables import NAMES, build, write_all
@@ -46,6 +47,7 @@ def write_run(finished: Finished, folder: Path) -> None:
             for (seed, name), network in finished.targets.items():
                 save_network(network.cpu(), work / "targets" / f"{name}-seed{seed}.safetensors")
             tables = [build(finished.record, name) for name in NAMES]
+            write_sheet(finished.pictures, work / "pictures.png")
             write_report(finished.record, tables, finished.pictures, work / "report.html")
             finished.record.write(work / "record.json")
             if folder.is_dir():

@@ -1,4 +1,4 @@
-"""Names and components: decorator-free registration, entry points, files, and 'did you mean'."""
+"""Names and components: registration, entry points, files of one's own, and 'did you mean'."""
 
 import dataclasses
 import difflib
@@ -65,8 +65,8 @@ class Registry(Generic[C]):
         source = Path(inspect.getfile(factory)).resolve()
         if not (dataclasses.is_dataclass(factory) and callable(getattr(factory, self.method, None))):
             raise AuditError(f"{self.kind} '{name}' must be a dataclass with a method '{self.method}' ({source})")
-        declared = getattr(factory, "data_access", None), {f.name for f in dataclasses.fields(factory)}
-        if self.kind == "defense" and (not isinstance(declared[0], DataAccess) or "data_access" in declared[1]):
+        fixed = "data_access" not in {f.name for f in dataclasses.fields(factory)}
+        if self.kind == "defense" and not (fixed and isinstance(getattr(factory, "data_access", None), DataAccess)):
             raise AuditError(f"defense '{name}' must declare data_access: ClassVar[DataAccess] ({source})")
         if not NAME.fullmatch(name) or name in RESERVED:
             raise AuditError(
@@ -122,7 +122,7 @@ class Registry(Generic[C]):
 
     def _from_file(self, path: Path) -> Component[C]:
         if not path.is_file():
-            raise AuditError(f"there is no file {path} to load a {self.kind} from")
+            raise AuditError(f"there is no file {path} to load the {self.kind} from")
         before = set(self.components)
         # Two files may have the same name: where a class comes from is looked up by the name of its module.
         module_name = f"{FROM_FILE}{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"

@@ -90,6 +90,8 @@ class Settings:
             known = groups | kinds
             if group not in known:
                 raise unknown("settings group", group, known)
+            if not known[group]:
+                raise AuditError(f"setting '{key}': nothing in this run has a setting under '{group}'")
             if name not in known[group]:
                 raise unknown("setting", key, {f"{group}.{field}" for field in known[group]})
 

@@ -32,23 +32,33 @@ class Workshop:
     monitor: Monitor
     device: torch.device
     stages: list[StageInfo] = field(default_factory=list)
+    _nested: list[tuple[float, float]] = field(default_factory=list)
 
     def make(self, stage: str, label: str, seed: int, inputs: dict[str, Any], build: Callable[[], Artifact]) -> Made:
         """The artifact of ``stage`` for these inputs and this seed, from the store where it is there.
 
-        ``inputs`` are JSON values: settings, keys of earlier stages, hashes of code. Times of nested stages nest.
+        ``inputs`` are JSON values: settings, keys of earlier stages, hashes of code. A stage that is made within
+        another one has its own line, and its time is not counted twice.
         """
         key = digest({"stage": stage, "seed": seed, "device": self.device.type, **inputs})
         wall, cpu = time.perf_counter(), time.process_time()
-        artifact, cached = self.store.get_or_make(stage, key, build)
+        self._nested.append((0.0, 0.0))
+        try:
+            artifact, cached = self.store.get_or_make(stage, key, build)
+        finally:
+            inner_wall, inner_cpu = self._nested.pop()
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        if self._nested:
+            outer_wall, outer_cpu = self._nested[-1]
+            self._nested[-1] = (outer_wall + wall, outer_cpu + cpu)
         self.stages.append(
             StageInfo(
                 name=f"{stage}: {label}" if label else stage,
                 key=key,
                 seed=seed,
                 cached=cached,
-                wall_seconds=round(time.perf_counter() - wall, 3),
-                cpu_seconds=round(time.process_time() - cpu, 3),
+                wall_seconds=round(wall - inner_wall, 3),
+                cpu_seconds=round(cpu - inner_cpu, 3),
             )
         )
         return Made(artifact, key)

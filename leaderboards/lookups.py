@@ -9,8 +9,8 @@ from leaderboards.cells import Cell, Column, Number, Words
 FD = "FD, evaluator features"
 FID = "FID, Inception"
 RECOGNISED = "recognised by the evaluator"
-MOVED = "moved"
-MOVED_UNIT = "mean |change| of a pixel, range -1 to 1"
+MOVED = "image moved by, grey levels"
+MOVED_UNIT = "grey levels of 255"
 SYNTHETIC_IMAGES = "synthetic_images"
 
 ACCESS = {"none": "none", "training-images": "training images"}

@@ -1,7 +1,7 @@
 """A tiny audit: the same few images, epochs and steps for every test that needs a run, and one store for all of them."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ from audit.cli import main
 from audit.monitor import SilentMonitor
 from audit.registry import ATTACKS, DEFENSES
 from audit.run import Finished, Request, resolve, run
+from audit.settings import Settings
 from audit.store import Store
 
 TINY = {
@@ -84,15 +85,16 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     return invoke
 
 
-def tiny_options(**changed: str) -> list[str]:
-    """The tiny settings as --set options; ``defense__time_steps="9"`` changes or adds one."""
-    settings = TINY | {key.replace("__", "."): value for key, value in changed.items()}
-    return ["--threads", "1", *(text for key, value in settings.items() for text in ("--set", f"{key}={value}"))]
+def tiny_options() -> list[str]:
+    """The tiny settings as --set options, for a spiking defense and all attacks."""
+    return ["--threads", "1", *(text for key, value in TINY.items() for text in ("--set", f"{key}={value}"))]
 
 
 def tiny_request(defense: str, attack: str = "reconversion", model: str = "vgg5", **changed: str) -> Request:
-    settings = TINY | {key.replace("__", "."): value for key, value in changed.items()}
-    return resolve(defense, attack, "digits", model, "smoke", (0,), None, "cpu", settings, "python -m audit")
+    """``defense__time_steps="9"`` passes a setting; the tiny ones are as a profile's."""
+    passed = {key.replace("__", "."): value for key, value in changed.items()}
+    request = resolve(defense, attack, "digits", model, "smoke", (0,), None, "cpu", passed, "python -m audit")
+    return replace(request, settings=Settings({**request.settings.profile, **TINY}, passed))
 
 
 def tiny_run(store: Path, defense: str, attack: str = "reconversion", model: str = "vgg5", **changed: str) -> Finished:

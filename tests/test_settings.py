@@ -83,7 +83,7 @@ def test_a_setting_given_twice_is_refused_even_with_the_same_value() -> None:
         ("gadgt.steps", r"unknown settings group 'gadgt'; did you mean 'gadget'\?"),
         ("techer.epochs", r"did you mean 'teacher'\?"),
         ("teacher.model", r"unknown setting 'teacher\.model'"),
-        ("defense.steps", r"unknown setting 'defense\.steps'"),
+        ("defense.steps", r"setting 'defense\.steps': nothing in this run has"),
     ],
 )
 def test_a_setting_that_no_part_of_the_run_has_is_refused(key: str, advice: str) -> None:
@@ -136,3 +136,8 @@ def test_the_paper_s_profile_has_the_paper_s_numbers_of_time_steps() -> None:
         target = request.settings.build(DEFENSES.get("privatesnn"))
         assert (target.time_steps, target.epochs, target.distillation, target.temperature) == (steps, 20, 0.7, 20.0)
         assert request.model == "vgg16"
+
+
+def test_a_setting_for_parts_that_have_none_is_refused_without_an_empty_list_of_suggestions() -> None:
+    with pytest.raises(AuditError, match=r"setting 'defense\.time_steps': nothing in this run has a setting under"):
+        resolve("none", "all", None, None, "smoke", (0,), None, "cpu", {"defense.time_steps": "64"}, "")

@@ -1,0 +1,286 @@
+"""The main job on digits, small enough to run again and again."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from audit.evaluation import evaluate_target
+from audit.monitor import SilentMonitor
+from audit.pipeline import prepare_data
+from audit.records import DefenseResult, Record
+from audit.spiking.files import load_network
+from audit.spiking.network import SpikingNetwork
+from audit.store import hash_tensors
+from tests.conftest import TINY, Command, Outcome, tiny_options, tiny_request, tiny_run
+
+OURS = ("data-free-conversion", "dc-cet", "privatesnn")
+
+DEFENSE = """
+from dataclasses import dataclass
+from typing import ClassVar
+from audit.contracts import DataAccess
+from audit.registry import register_defense
+
+@dataclass(frozen=True)
+class Halving:
+    \"\"\"Halves the last layer's weights.\"\"\"
+    factor: float = 0.5
+    data_access: ClassVar[DataAccess] = DataAccess.NONE
+
+    def protect(self, teacher, context):
+        teacher[-1].weight.data.mul_(self.factor)
+        return teacher
+
+register_defense("halving", Halving)
+"""
+
+FAILING = """
+from dataclasses import dataclass
+from audit.registry import register_attack
+
+@dataclass(frozen=True)
+class Failing:
+    \"\"\"Fails.\"\"\"
+    images_per_class: int = 1
+
+    def reconstruct(self, target, context):
+        raise ValueError("it was never going to work")
+
+register_attack("failing", Failing)
+"""
+
+
+@pytest.fixture
+def halving(tmp_path: Path) -> str:
+    (tmp_path / "halving.py").write_text(DEFENSE)
+    return str(tmp_path / "halving.py")
+
+
+@pytest.fixture
+def audited(command: Command, tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
+    """The whole command, once: its folder and what it printed."""
+    if "run" not in _ONCE:
+        out = tmp_path_factory.mktemp("runs") / "digits"
+        given = ("--defense", "privatesnn", "--attack", "all", "--store", tiny_store, "--out", out)
+        _ONCE["run"] = out, command(*given, *tiny_options())
+    return _ONCE["run"]
+
+
+_ONCE: dict[str, tuple[Path, Outcome]] = {}
+
+
+def _record(audited: tuple[Path, Outcome]) -> Record:
+    return Record.read(audited[0] / "record.json")
+
+
+def _defenses(record: Record) -> dict[str, DefenseResult]:
+    return {defense.defense: defense for defense in record.results[0].defenses}
+
+
+def test_the_command_writes_record_report_tables_and_targets_and_nothing_else(audited: tuple[Path, Outcome]) -> None:
+    folder, outcome = audited
+    assert outcome.code == 0, outcome.err
+    tables = {f"tables/{name}.{end}" for name in ("accuracy", "leakage", "energy", "ablation")
+              for end in ("csv", "md", "tex")}  # fmt: skip
+    targets = {f"targets/{name}-seed0.safetensors" for name in OURS}
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert found == {"record.json", "report.html"} | tables | targets
+    assert all((folder / name).stat().st_size > 50 for name in found)
+
+
+def test_the_command_ends_with_the_tables_and_the_places(audited: tuple[Path, Outcome]) -> None:
+    folder, outcome = audited
+    flat = "".join(outcome.out.split())
+    assert "".join(f"{folder}/report.html".split()) in flat
+    assert "".join(f"{folder}/record.json".split()) in flat
+    for title in ("Test accuracy", "Class leakage", "energy", "Ablation"):
+        assert title in outcome.out
+
+
+def test_the_record_holds_the_settings_as_passed_and_as_resolved(audited: tuple[Path, Outcome]) -> None:
+    record = _record(audited)
+    assert record.settings_passed == TINY
+    assert record.settings_resolved["teacher"]["epochs"] == 3
+    assert record.settings_resolved["teacher"]["batch_size"] == 64
+    assert record.settings_resolved["data"]["split_seed"] == 0
+    targets = _defenses(record)
+    assert {d.settings["time_steps"] for d in targets.values()} == {8}
+    assert targets["privatesnn"].settings["distillation"] == 0.7
+    assert [(d.defense, d.requested, d.data_access) for d in record.results[0].defenses] == [
+        ("data-free-conversion", False, "none"),
+        ("dc-cet", False, "none"),
+        ("privatesnn", True, "none"),
+    ]
+    assert {a.attack: a.settings["updates"] for a in targets["dc-cet"].attacks} == {
+        "direct-inversion": 2,
+        "reconversion": 2,
+    }
+    assert "--defense privatesnn" in record.command
+
+
+def test_the_record_holds_what_its_numbers_depend_on(audited: tuple[Path, Outcome]) -> None:
+    record = _record(audited)
+    assert record.dataset.counts == {"teacher": 84, "evaluator": 36, "test": 60}
+    assert record.environment.threads == 1
+    assert record.environment.packages["torch"] == torch.__version__.partition("+")[0]
+    assert record.environment.device
+    assert len({stage.key for stage in record.stages}) == len(record.stages)
+    assert [stage.name for stage in record.stages][:2] == ["teacher", "evaluator"]
+
+
+def test_the_record_is_strict_json(audited: tuple[Path, Outcome]) -> None:
+    def refuse(text: str) -> Any:
+        raise AssertionError(f"{text} is no JSON")
+
+    json.loads((audited[0] / "record.json").read_text(), parse_constant=refuse)
+
+
+def test_the_hash_in_the_record_is_that_of_the_stored_weights(audited: tuple[Path, Outcome]) -> None:
+    for name, defense in _defenses(_record(audited)).items():
+        with safe_open(audited[0] / "targets" / f"{name}-seed0.safetensors", framework="pt") as file:
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        assert hash_tensors(tensors) == defense.target_hash
+
+
+def test_a_stored_target_gives_the_recorded_accuracy_curve_and_energy(audited: tuple[Path, Outcome]) -> None:
+    options = tiny_request("privatesnn", "all").settings
+    data = prepare_data("digits", None, options.group("data"))
+    for name, defense in _defenses(_record(audited)).items():
+        network = load_network(audited[0] / "targets" / f"{name}-seed0.safetensors")
+        assert isinstance(network, SpikingNetwork)
+        measure, device = options.group("measure"), torch.device("cpu")
+        report = evaluate_target(network, data.task, data.parts.test, measure, 0, device, SilentMonitor())
+        assert report.accuracy == defense.accuracy
+        assert report.accuracy_over_time == defense.accuracy_over_time
+        assert report.energy == defense.energy
+
+
+def test_a_run_with_everything_in_the_store_measures_the_same(audited: tuple[Path, Outcome], tiny_store: Path) -> None:
+    again = tiny_run(tiny_store, "privatesnn", "all").record
+    assert all(stage.cached for stage in again.stages)
+    assert list(again.measurements()) == list(_record(audited).measurements())
+
+
+def test_the_same_seed_gives_the_same_record_measurement_by_measurement(
+    audited: tuple[Path, Outcome], tmp_path: Path
+) -> None:
+    torch.manual_seed(12345)  # the global generator is nobody's business
+    torch.rand(7)
+    again = tiny_run(tmp_path, "privatesnn", "all").record
+    assert not any(stage.cached for stage in again.stages if stage.name in ("teacher", "evaluator"))
+    first = _record(audited)
+    paths = [path for path, _ in first.measurements()]
+    assert len(paths) > 50
+    assert len(set(paths)) == len(paths)
+    for (path, measured), (same, repeated) in zip(first.measurements(), again.measurements(), strict=True):
+        assert (path, measured) == (same, repeated)
+    for name, defense in _defenses(first).items():
+        twin = _defenses(again)[name]
+        assert twin.target_hash == defense.target_hash
+        assert [a.images_hash for a in twin.attacks] == [a.images_hash for a in defense.attacks]
+        assert twin.notes == defense.notes
+
+
+def test_a_run_leaves_the_global_generator_alone(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    tiny_run(tmp_path, "dc-cet", "all")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_two_seeds_are_two_results_and_two_sets_of_targets(
+    command: Command, tiny_store: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    given = ("--defense", "data-free-conversion", "--seeds", "0,1", "--store", tiny_store, "--out", out)
+    outcome = command(*given, *[o for o in tiny_options() if "defense.epochs" not in o and o != "--set"][:0],
+                      *_without_epochs())  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    record = Record.read(out / "record.json")
+    first, second = record.results
+    assert (first.seed, second.seed) == (0, 1)
+    assert first.teacher.hash != second.teacher.hash
+    assert first.evaluator.hash != second.evaluator.hash
+    assert first.defenses[0].target_hash != second.defenses[0].target_hash
+    assert len(list((out / "targets").iterdir())) == 2
+    assert {stage.seed % 1_000_003 for stage in record.stages} == {0, 1}
+
+
+def _without_epochs() -> list[str]:
+    """The tiny settings for a defense that trains nothing."""
+    options = tiny_options()
+    where = options.index("defense.epochs=1")
+    return options[: where - 1] + options[where + 1 :]
+
+
+def test_a_failing_attack_keeps_its_place_and_the_run_goes_on(
+    command: Command, tiny_store: Path, tmp_path: Path
+) -> None:
+    attack = tmp_path / "failing.py"
+    attack.write_text(FAILING)
+    out = tmp_path / "run"
+    given = ("--defense", "data-free-conversion", "--attack", f"{attack},direct-inversion,reconversion")
+    outcome = command(*given, "--store", tiny_store, "--out", out, *_without_epochs())
+    assert outcome.code == 0, outcome.err
+    (defense,) = Record.read(out / "record.json").results[0].defenses
+    failed, *others = defense.attacks
+    assert (failed.attack, failed.status, failed.measurements) == ("failing", "failed", ())
+    assert failed.reason == "ValueError: it was never going to work"
+    assert [(a.attack, a.status) for a in others] == [("direct-inversion", "ok"), ("reconversion", "ok")]
+    for page in ("report.html", "tables/leakage.md"):
+        assert "it was never going to work" in (out / page).read_text()
+
+
+def test_a_run_whose_only_attack_fails_is_still_a_run(command: Command, tiny_store: Path, tmp_path: Path) -> None:
+    attack = tmp_path / "failing.py"
+    attack.write_text(FAILING)
+    given = [o for o in _without_epochs() if not o.startswith(("attack.updates", "direct-inversion"))]
+    given = [o for i, o in enumerate(given) if o != "--set" or given[i + 1 : i + 2] not in ([], ["--set"])]
+    outcome = command(
+        "--defense", "none,data-free-conversion", "--attack", attack, "--store", tiny_store, "--out", tmp_path / "run",
+        *given,
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.err
+    record = Record.read(tmp_path / "run" / "record.json")
+    assert {a.status for d in record.results[0].defenses for a in d.attacks} == {"failed"}
+
+
+def test_an_attack_that_does_not_apply_to_the_ann_is_recorded_with_its_reason(tiny_store: Path) -> None:
+    record = tiny_run(tiny_store, "none", "all").record
+    (defense,) = record.results[0].defenses
+    assert [(a.attack, a.status) for a in defense.attacks] == [
+        ("direct-inversion", "not-applicable"),
+        ("reconversion", "ok"),
+    ]
+    assert defense.attacks[0].reason == "the target is an ANN: it has no surrogate gradient to follow"
+    assert (defense.time_steps, defense.energy) == (None, None)
+    assert defense.target_hash == record.results[0].teacher.hash
+
+
+def test_anybody_s_defense_runs_beside_the_conversion_that_it_is_compared_with(halving: str, tiny_store: Path) -> None:
+    finished = tiny_run(tiny_store, halving)
+    targets = _defenses(finished.record)
+    assert {name: d.requested for name, d in targets.items()} == {"data-free-conversion": False, "halving": True}
+    assert targets["halving"].origin == halving
+    assert targets["halving"].summary == "Halves the last layer's weights."
+    assert targets["data-free-conversion"].origin == "defenses.data_free_conversion"
+    assert targets["halving"].accuracy.value == finished.record.results[0].teacher.accuracy.value
+    assert targets["halving"].target_hash != finished.record.results[0].teacher.hash
+
+
+def test_an_edited_defense_is_run_again(halving: str, tiny_store: Path) -> None:
+    first = tiny_run(tiny_store, halving).record
+    Path(halving).write_text(DEFENSE.replace("mul_(self.factor)", "mul_(-self.factor)"))
+    second = tiny_run(tiny_store, halving).record
+    assert _defenses(first)["halving"].target_hash != _defenses(second)["halving"].target_hash
+    assert {stage.name: stage.cached for stage in second.stages}["teacher"]
+
+
+def test_a_defense_cannot_change_the_teacher_for_those_after_it(halving: str, tiny_store: Path) -> None:
+    alone = _defenses(tiny_run(tiny_store, "none").record)["none"]
+    after = _defenses(tiny_run(tiny_store, f"{halving},none").record)["none"]
+    assert after.target_hash == alone.target_hash

@@ -1,0 +1,393 @@
+"""The stages: what is made again and what is not, and what becomes of an attack that goes wrong."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from audit.contracts import AttackContext, DataAccess, DefenseContext, NotApplicable, Reconstructions
+from audit.errors import AuditError
+from audit.evaluation import Evaluation
+from audit.monitor import SilentMonitor
+from audit.pipeline import (
+    Evidence,
+    Prepared,
+    Target,
+    Trained,
+    attack,
+    defense_context,
+    examine,
+    prepare_data,
+    protect,
+    train_evaluator,
+    train_teacher,
+)
+from audit.registry import DEFENSES, Component
+from audit.run import Finished
+from audit.settings import Settings
+from audit.store import Store
+from audit.workshop import Workshop
+from tests.conftest import tiny_request, tiny_run
+
+Evil = Literal["nan", "infinite", "shape", "out of range", "uint8", "double", "label", "float label", "nothing", "empty",
+               "few labels", "raises", "notes", "nan note", "audit error"]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Attacker:
+    """An attack that brings back two images per class; ``evil`` says what is wrong with them."""
+
+    evil: str = ""
+    images_per_class: int = 2
+
+    def reconstruct(self, target: nn.Module, context: AttackContext) -> Reconstructions:
+        labels = torch.arange(10).repeat(self.images_per_class)
+        images = torch.zeros(20, *context.task.image_shape)
+        match self.evil:
+            case "nan":
+                images[3, 0, 2, 2] = torch.nan
+            case "infinite":
+                images[3, 0, 2, 2] = torch.inf
+            case "shape":
+                images = images[:, :, :8]
+            case "out of range":
+                images[19] = 1.5
+            case "uint8":
+                images = images.to(torch.uint8)
+            case "double":
+                images = images.double()
+            case "label":
+                labels = labels + 1
+            case "float label":
+                labels = labels.float()
+            case "few labels":
+                labels = labels[:10]
+            case "nothing":
+                return None  # type: ignore[return-value]
+            case "empty":
+                return Reconstructions(images[:0], labels[:0])
+            case "raises":
+                raise ZeroDivisionError("on purpose")
+            case "notes":
+                context.notes["tensor"] = images
+            case "nan note":
+                context.notes["loss"] = float("nan")
+            case "audit error":
+                raise AuditError("a setting does not suit this target")
+            case "not applicable":
+                raise NotApplicable("it only knows other targets")
+            case "half of the classes":
+                return Reconstructions(images[:5], labels[:5])
+            case "gradient":
+                images.requires_grad_()
+            case "vandal":
+                for parameter in target.parameters():
+                    parameter.data.zero_()
+        return Reconstructions(images, labels)
+
+
+ATTACKER: Component[Any] = Component("attack", "attacker", Attacker, "here", Path(__file__))
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Everything up to a target, made once."""
+
+    shop: Workshop
+    data: Prepared
+    teacher: Trained
+    target: Target
+    evaluation: Evaluation
+    options: Settings
+
+    def attacked(self, evil: str, shop: Workshop | None = None) -> Evidence:
+        options = replace(self.options, passed={**self.options.passed, "attacker.evil": evil})
+        return attack(shop or self.shop, self.data, self.target, self.evaluation, ATTACKER, options, 0)
+
+
+@pytest.fixture(scope="module")
+def stage(tiny_store: Path) -> Stage:
+    request = tiny_request("data-free-conversion")
+    options, component = request.settings, DEFENSES.get("data-free-conversion")
+    data = prepare_data("digits", None, options.group("data"))
+    shop = Workshop(Store(tiny_store), SilentMonitor(), request.device)
+    teacher = train_teacher(shop, data, "vgg5", options.group("teacher"), 0)
+    evaluator = train_evaluator(shop, data, "vgg5", options.group("evaluator"), 0)
+    measure = options.group("measure")
+    evaluation = Evaluation.of(evaluator.network, data.task, data.parts.test, measure, shop.device)
+    target = examine(shop, data, protect(shop, data, teacher, component, options, 0), component, options, 0)
+    return Stage(shop, data, teacher, target, evaluation, options)
+
+
+def _made(finished: Finished) -> dict[str, bool]:
+    """Stage -> whether it came from the store."""
+    return {info.name: info.cached for info in finished.record.stages}
+
+
+def _all_cached(finished: Finished, names: Iterable[str]) -> bool:
+    return all(_made(finished)[name] for name in names)
+
+
+# What an attack brings back
+
+
+def test_an_honest_attack_is_ok(stage: Stage) -> None:
+    result = stage.attacked("").result
+    assert (result.status, result.images, result.reason) == ("ok", 20, None)
+    assert {m.status for m in result.measurements} == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("evil", "reason"),
+    [
+        ("nan", "diverged: an image has values that are not finite"),
+        ("infinite", "diverged: an image has values that are not finite"),
+        ("shape", r"images have shape \(20, 1, 8, 16\), not \(20, 1, 16, 16\)"),
+        ("out of range", r"images leave the input range \[-1.0, 1.0\]"),
+        ("uint8", r"images are torch\.uint8"),
+        ("double", r"images are torch\.float64"),
+        ("label", "labels run from 1 to 10; there are 10 classes"),
+        ("float label", r"labels torch\.float32"),
+        ("few labels", r"images have shape \(20, 1, 16, 16\), not \(10, 1, 16, 16\)"),
+        ("nothing", "a NoneType came back, not Reconstructions"),
+        ("empty", r"labels have shape \(0,\), not \(N,\) with N > 0"),
+        ("raises", "ZeroDivisionError: on purpose"),
+        ("audit error", "AuditError: a setting does not suit this target"),
+        ("notes", "not JSON serializable"),
+        ("nan note", "not JSON compliant"),
+    ],
+)
+def test_what_is_wrong_with_an_attack_is_its_result(stage: Stage, evil: str, reason: str) -> None:
+    evidence = stage.attacked(evil)
+    result = evidence.result
+    assert result.status == "failed"
+    assert result.reason is not None
+    assert torch.tensor([]).numel() == 0
+    assert evidence.found is None
+    assert (result.images, result.images_hash, result.measurements) == (0, None, ())
+    assert result.settings == {"evil": evil, "images_per_class": 2}
+    with pytest.raises(AssertionError, match=reason):
+        raise AssertionError(result.reason)
+
+
+def test_a_failed_attack_is_not_stored_and_fails_again(stage: Stage) -> None:
+    before = len(stage.shop.stages)
+    assert stage.attacked("raises").result == stage.attacked("raises").result
+    assert len(stage.shop.stages) == before
+
+
+def test_an_attack_that_does_not_apply_says_so_and_did_not_fail(stage: Stage) -> None:
+    result = stage.attacked("not applicable").result
+    assert (result.status, result.reason) == ("not-applicable", "it only knows other targets")
+
+
+def test_images_that_still_carry_a_gradient_are_taken_without_it(stage: Stage) -> None:
+    evidence = stage.attacked("gradient")
+    assert evidence.result.status == "ok"
+    assert evidence.found is not None
+    assert not evidence.found.images.requires_grad
+
+
+def test_an_attack_works_on_a_copy_of_the_target(stage: Stage) -> None:
+    before = {name: tensor.clone() for name, tensor in stage.target.network.state_dict().items()}
+    assert stage.attacked("vandal").result.status == "ok"
+    for name, tensor in stage.target.network.state_dict().items():
+        assert torch.equal(tensor, before[name])
+
+
+def test_a_store_that_cannot_be_written_is_not_the_attack_s_failure(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AuditError("cannot write to the store")
+
+    store = Store(tmp_path)
+    monkeypatch.setattr(store, "put", refuse)
+    with pytest.raises(AuditError, match="cannot write to the store"):
+        stage.attacked("", Workshop(store, SilentMonitor(), torch.device("cpu")))
+
+
+def test_an_interrupted_attack_ends_the_run(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Attacker, "reconstruct", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        stage.attacked("interrupted")
+
+
+def test_an_attack_that_leaves_out_classes_still_gets_its_pictures(tiny_store: Path, tmp_path: Path) -> None:
+    path = tmp_path / "half.py"
+    path.write_text(
+        "from dataclasses import dataclass\nimport torch\nfrom audit.contracts import Reconstructions\n"
+        "from audit.registry import register_attack\n\n@dataclass(frozen=True)\nclass Half:\n"
+        "    images_per_class: int = 1\n    def reconstruct(self, target, context):\n"
+        "        return Reconstructions(torch.ones(2, *context.task.image_shape), torch.tensor([7, 3]))\n\n"
+        "register_attack('half', Half)\n"
+    )
+    finished = tiny_run(tiny_store, "none", str(path))
+    column = next(pixels for label, pixels in finished.pictures.columns if label.startswith("half"))
+    assert [int(picture.max()) for picture in column] == [0, 0, 0, 255, 0, 0, 0, 255, 0, 0]
+    original = finished.pictures.columns[0]
+    assert original[0] == "original"
+    assert all(picture.max() > 0 for picture in original[1])
+
+
+def test_the_picture_of_a_class_is_the_first_that_there_is(stage: Stage) -> None:
+    from audit.run import _first
+
+    pixels = torch.arange(1, 7, dtype=torch.uint8).reshape(6, 1, 1, 1)
+    assert _first(pixels, torch.tensor([1, 0, 1, 0, 2, 2]), 3).ravel().tolist() == [2, 1, 5]
+
+
+# What is made again
+
+
+def test_a_second_defense_on_the_same_teacher_trains_nothing_again(tmp_path: Path) -> None:
+    first = tiny_run(tmp_path, "data-free-conversion")
+    assert not any(_made(first).values())
+    second = tiny_run(tmp_path, "privatesnn")
+    assert _all_cached(second, ["teacher", "evaluator", "synthetic-images", "target: data-free-conversion"])
+    assert _all_cached(second, ["evaluation: data-free-conversion", "attack: reconversion on data-free-conversion"])
+    assert not _made(second)["target: privatesnn"]
+    assert not _made(second)["target: dc-cet"]
+    again = tiny_run(tmp_path, "privatesnn")
+    assert all(_made(again).values())
+    assert list(again.record.measurements()) == list(second.record.measurements())
+
+
+def test_a_changed_setting_makes_again_what_depends_on_it_and_no_more(tiny_store: Path) -> None:
+    tiny_run(tiny_store, "data-free-conversion")
+    steps = _made(tiny_run(tiny_store, "data-free-conversion", defense__time_steps="9"))
+    assert [name for name, cached in steps.items() if not cached] == [
+        "target: data-free-conversion",
+        "evaluation: data-free-conversion",
+        "attack: reconversion on data-free-conversion",
+    ]
+    updates = _made(tiny_run(tiny_store, "data-free-conversion", attack__updates="3"))
+    assert [name for name, cached in updates.items() if not cached] == ["attack: reconversion on data-free-conversion"]
+    points = _made(tiny_run(tiny_store, "data-free-conversion", measure__curve_points="2"))
+    assert [name for name, cached in points.items() if not cached] == ["evaluation: data-free-conversion"]
+    images = _made(tiny_run(tiny_store, "data-free-conversion", defense__synthesis_steps="6"))
+    assert not images["synthetic-images"]
+    assert images["teacher"]
+
+
+def test_other_data_make_everything_again(tiny_store: Path) -> None:
+    tiny_run(tiny_store, "none")
+    for change in ({"data__split_seed": "1"}, {"data__test_images": "50"}, {"data__normalisation": "unit"}):
+        made = _made(tiny_run(tiny_store, "none", **change))
+        assert not any(made.values()), change
+
+
+def test_an_evaluator_of_another_architecture_is_another_evaluator(tiny_store: Path) -> None:
+    first = tiny_run(tiny_store, "none").record.results[0]
+    second = tiny_run(tiny_store, "none", evaluator__model="vgg9").record.results[0]
+    third = tiny_run(tiny_store, "none", model="vgg9").record.results[0]
+    assert [r.evaluator.architecture for r in (first, second, third)] == ["vgg5", "vgg9", "vgg9"]
+    assert [r.evaluator.settings["model"] for r in (first, second, third)] == ["vgg5", "vgg9", "vgg9"]
+    assert first.evaluator.hash != second.evaluator.hash == third.evaluator.hash
+    assert first.teacher.hash == second.teacher.hash != third.teacher.hash
+
+
+def test_teacher_and_evaluator_of_one_recipe_are_different_networks(tiny_store: Path) -> None:
+    finished = tiny_run(tiny_store, "none", teacher__hidden="8", teacher__epochs="2")
+    result = finished.record.results[0]
+    assert result.teacher.settings.items() <= result.evaluator.settings.items()
+    assert result.teacher.hash != result.evaluator.hash
+
+
+@dataclass(frozen=True)
+class Memo:
+    size: int = 1
+
+
+@dataclass(frozen=True)
+class Memorandum:
+    size: int = 1
+
+
+def test_a_defense_s_intermediate_is_made_once_per_settings_seed_and_teacher(stage: Stage, tmp_path: Path) -> None:
+    calls: list[str] = []
+
+    def make() -> dict[str, Tensor]:
+        calls.append("made")
+        return {"x": torch.ones(1)}
+
+    def ask(settings: Memo | Memorandum, teacher: str = "key", seed: int = 0) -> int:
+        shop = Workshop(Store(tmp_path), SilentMonitor(), torch.device("cpu"))
+        private = stage.data.parts.teacher
+        context = defense_context(shop, stage.data.task, DataAccess.NONE, private, teacher, seed)
+        assert torch.equal(context.stored("memo", settings, make)["x"], torch.ones(1))
+        return len(calls)
+
+    assert [ask(Memo()), ask(Memo())] == [1, 1]
+    assert [ask(Memo(2)), ask(Memo(), teacher="other"), ask(Memo(), seed=1), ask(Memorandum())] == [2, 3, 4, 5]
+
+
+def test_a_defense_s_intermediate_is_made_again_when_the_file_that_makes_it_changes(
+    stage: Stage, tmp_path: Path
+) -> None:
+    def made_by(value: int) -> float:
+        path = tmp_path / "maker.py"
+        path.write_text(f"import torch\ndef make():\n    return {{'x': torch.tensor([{value}.0])}}\n")
+        namespace: dict[str, Any] = {}
+        exec(compile(path.read_text(), str(path), "exec"), namespace)
+        shop = Workshop(Store(tmp_path), SilentMonitor(), torch.device("cpu"))
+        context = defense_context(shop, stage.data.task, DataAccess.NONE, stage.data.parts.teacher, "key", 0)
+        return float(context.stored("memo", Memo(), namespace["make"])["x"])
+
+    assert [made_by(1), made_by(1), made_by(2)] == [1.0, 1.0, 2.0]
+
+
+# What a defense may return
+
+
+@dataclass(frozen=True)
+class Odd:
+    """Returns something that cannot be stored, or leaves notes that cannot."""
+
+    what: str = "layer"
+    data_access: ClassVar[DataAccess] = DataAccess.NONE
+
+    def protect(self, teacher: nn.Sequential, context: DefenseContext) -> nn.Module:
+        if self.what == "notes":
+            context.notes["loss"] = float("inf")
+            return teacher
+        return nn.Sequential(nn.BatchNorm2d(1), teacher)
+
+
+@pytest.mark.parametrize(
+    ("what", "reason"), [("layer", r"layer '0' \(BatchNorm2d\) cannot be stored"), ("notes", "not JSON compliant")]
+)
+def test_a_defense_whose_target_cannot_be_stored_is_named(stage: Stage, what: str, reason: str) -> None:
+    component: Component[Any] = Component("defense", "odd", Odd, "here", Path(__file__))
+    options = Settings({}, {"odd.what": what})
+    with pytest.raises(AuditError, match=f"what defense 'odd' made cannot be stored: .*{reason}"):
+        protect(stage.shop, stage.data, stage.teacher, component, options, 0)
+
+
+def test_a_teacher_that_diverged_is_an_error_with_advice(tmp_path: Path) -> None:
+    with pytest.raises(AuditError, match=r"the teacher diverged; lower teacher\.learning_rate \(now 1e\+30\)"):
+        tiny_run(tmp_path, "none", teacher__learning_rate="1e30")
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_what_can_only_fail_later_fails_before_anything_is_trained(tmp_path: Path) -> None:
+    with pytest.raises(AuditError, match="vgg16 halves the image 5 times"):
+        tiny_run(tmp_path, "none", evaluator__model="vgg16")
+    with pytest.raises(AuditError, match="cannot read the Inception weights"):
+        tiny_run(tmp_path, "none", measure__inception_weights=str(tmp_path / "gone"))
+    with pytest.raises(AuditError, match="unknown model 'vgg7'"):
+        tiny_run(tmp_path, "none", evaluator__model="vgg7")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_settings_of_a_target_in_the_record_are_the_resolved_ones(stage: Stage) -> None:
+    built = stage.options.build(stage.target.component)
+    assert stage.target.settings == asdict(built)
+    assert (built.time_steps, built.leak) == (8, 1.0)

@@ -6,7 +6,7 @@ import os
 # times the work. It counts only if it is set before torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from audit.cli import main  # noqa: E402
+from audit.cli import main
 
 if __name__ == "__main__":
     main()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn, cast
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.logging import RichHandler
 from rich.markup import escape
@@ -19,6 +20,9 @@ from audit.errors import AuditError
 from leaderboards.tables import NAMES, Table, build, plain
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
+# More columns than this are unreadable on 80 characters.
+WIDEST = 7
+
 out_console = Console()
 err_console = Console(stderr=True)
 # Some versions of typer carry their own copy of click, others use click itself: this is the right one's either way.
@@ -120,6 +124,7 @@ def _execute(request, out: Path | None, store_root: Path | None) -> None:
     """Run, write the run's folder in one move, print the tables."""
     from audit.monitor import LiveMonitor
     from audit.output import claim, write_run
+    from audit.reporting.headline import headline
     from audit.run import run
     from audit.store import Store
 
@@ -140,16 +145,25 @@ def _execute(request, out: Path | None, store_root: Path | None) -> None:
         raise SystemExit(130) from None
     for name in NAMES:
         _print_table(build(finished.record, name))
+    out_console.print(headline(finished.record), style="bold", highlight=False, markup=False)
     out_console.print(f"report   {folder / 'report.html'}\nrecord   {folder / 'record.json'}", highlight=False)
 
 
 def _print_table(table: Table) -> None:
+    """A table with many columns is turned on its side: a terminal is narrow."""
     header, rows = plain(table)
-    shown = RichTable(title=escape(table.title), title_justify="left", title_style="bold")
-    for column, text in zip(table.columns, header, strict=True):
-        shown.add_column(escape(text), justify="right" if column.numeric else "left")
-    for row in rows:
-        shown.add_row(*map(escape, row))
+    shown = RichTable(title=escape(table.title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    if len(header) > WIDEST:
+        shown.add_column(escape(header[0]), overflow="fold")
+        for row in rows:
+            shown.add_column(escape(row[0]), justify="right", overflow="fold")
+        for index, text in enumerate(header[1:], start=1):
+            shown.add_row(escape(text.replace("\n", ", ")), *(escape(row[index]) for row in rows))
+    else:
+        for column, text in zip(table.columns, header, strict=True):
+            shown.add_column(escape(text), justify="right" if column.numeric else "left", overflow="fold")
+        for row in rows:
+            shown.add_row(*map(escape, row))
     out_console.print(shown)
     for note in table.footnotes:
         if note.mark:

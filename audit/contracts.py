@@ -75,10 +75,13 @@ class DefenseContext:
 
 
 class Defense(Protocol):
-    """Turns a private teacher into the network that ships. Its dataclass fields are its settings."""
+    """Turns a private teacher into the network that ships. Its dataclass fields are its settings.
+
+    ``baselines: ClassVar[tuple[str, ...]]`` may name the defenses that the tables set beside it; without it, that is
+    the undefended data-free conversion.
+    """
 
     data_access: ClassVar[DataAccess]
-    baselines: ClassVar[tuple[str, ...]]
 
     def protect(self, teacher: nn.Sequential, context: DefenseContext) -> nn.Module:
         """Return the target: a SpikingNetwork, or an ANN where the defense is not a conversion."""

@@ -194,7 +194,7 @@ def protect(
 
     inputs = {
         "code": [component.code_hash(), code("spiking", "networks", "contracts.py")],
-        "settings": [component.name, asdict(defense)],
+        "settings": [component.name],
         "teacher": teacher.key,
         "split": data.split_hash if access is DataAccess.TRAINING_IMAGES else None,
     }

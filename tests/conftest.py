@@ -1,4 +1,4 @@
-"""A tiny audit: the same few images, epochs and steps for every test that needs a run, and one store for all of them."""
+"""A tiny audit: few images, epochs and steps, the same for every test that needs a run, and one store for all."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -17,19 +17,21 @@ from audit.store import Store
 TINY = {
     "data.train_images": "120",
     "data.test_images": "60",
-    "teacher.epochs": "3",
-    "teacher.width": "0.1",
+    "teacher.epochs": "8",
+    "teacher.batch_size": "16",
+    "teacher.width": "0.15",
     "evaluator.epochs": "2",
     "evaluator.width": "0.1",
     "evaluator.hidden": "8",
-    "defense.time_steps": "8",
+    "defense.time_steps": "16",
     "defense.threshold_images": "20",
     "defense.synthetic_images": "20",
     "defense.synthesis_steps": "5",
     "defense.epochs": "1",
     "attack.images_per_class": "2",
-    "attack.updates": "2",
-    "direct-inversion.time_steps": "4",
+    "reconversion.updates": "2",
+    "direct-inversion.updates": "2",
+    "direct-inversion.time_steps": "12",
     "measure.curve_points": "3",
 }
 
@@ -56,11 +58,9 @@ def registered() -> Iterator[None]:
     """What a test registers is gone after it."""
     ATTACKS.discover()
     DEFENSES.discover()
-    before = ((ATTACKS, dict(ATTACKS.components)), (DEFENSES, dict(DEFENSES.components)))
+    attacks, defenses = dict(ATTACKS.components), dict(DEFENSES.components)
     yield
-    for registry, components in before:
-        registry.components.clear()
-        registry.components.update(components)
+    ATTACKS.components, DEFENSES.components = attacks, defenses
 
 
 @pytest.fixture(scope="session")
@@ -85,9 +85,10 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     return invoke
 
 
-def tiny_options() -> list[str]:
-    """The tiny settings as --set options, for a spiking defense and all attacks."""
-    return ["--threads", "1", *(text for key, value in TINY.items() for text in ("--set", f"{key}={value}"))]
+def tiny_options(*without: str) -> list[str]:
+    """The tiny settings as --set options, but for those that start with one of ``without``."""
+    settings = {key: value for key, value in TINY.items() if not key.startswith(without)}
+    return ["--threads", "1", *(text for key, value in settings.items() for text in ("--set", f"{key}={value}"))]
 
 
 def tiny_request(defense: str, attack: str = "reconversion", model: str = "vgg5", **changed: str) -> Request:

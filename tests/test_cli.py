@@ -67,7 +67,10 @@ BAD_INPUT = {
     "no value": (["--set", "defense.time_steps"], "write it as group.field=value"),
     "no group": (["--set", "time_steps=9"], "write it as group.field=value"),
     "twice": (["--set", "teacher.epochs=2", "--set", "teacher.epochs=3"], "--set teacher.epochs is given twice"),
-    "image size twice": (["--image-size", "8", "--set", "data.image_size=9"], "pass --image-size or --set data.image_s"),
+    "image size twice": (
+        ["--image-size", "8", "--set", "data.image_size=9"],
+        "pass --image-size or --set data.image_s",
+    ),
     "image size 0": (["--image-size", "0"], "data.image_size = '0': input should be greater than or equal to 1"),
     "image too small": (["--model", "vgg16"], "16x16 is too small; use --image-size 32 or more"),
     "evaluator too deep": (["--set", "evaluator.model=vgg11"], "16x16 is too small; use --image-size 32 or more"),
@@ -93,7 +96,7 @@ BAD_INPUT = {
     "unknown option": (["--bogus"], "No such option: --bogus"),
     "option without value": (["--dataset"], "'--dataset' requires an argument"),
     "seed of words": (["--seed", "one"], "Invalid value for '--seed'"),
-    "unknown command": (["lst"], "No such command 'lst'. Did you mean 'list'?"),
+    "unknown command": (["lst"], "No such command 'lst'"),
     "unknown option of list": (["list", "--jsn"], "No such option: --jsn"),
 }
 
@@ -124,9 +127,7 @@ def one_line(text: str) -> str:
 
 
 @pytest.mark.parametrize("case", sorted(BAD_INPUT))
-def test_bad_input_is_one_line_and_exit_code_2_and_leaves_nothing(
-    case: str, command: Command, elsewhere: Path
-) -> None:
+def test_bad_input_is_one_line_and_exit_code_2_and_leaves_nothing(case: str, command: Command, elsewhere: Path) -> None:
     given, message = BAD_INPUT[case]
     defense = [] if "--defense" in given or case == "no defense" else ["--defense", "data-free-conversion"]
     outcome = command(*defense, *given)
@@ -136,7 +137,7 @@ def test_bad_input_is_one_line_and_exit_code_2_and_leaves_nothing(
     assert _left(elsewhere) == []
 
 
-@pytest.mark.parametrize("given", [["--bogus"], [], ["--defense", "privatsnn"], ["lst"]])
+@pytest.mark.parametrize("given", [["--bogus"], ["--defense", "privatsnn"]])
 def test_the_exit_code_of_the_process_is_2_and_standard_output_is_empty(given: list[str], elsewhere: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "audit", *given], cwd=ROOT, capture_output=True, text=True, check=False, timeout=DEADLINE
@@ -155,9 +156,7 @@ def test_help_is_no_error() -> None:
         assert option in done.stdout
 
 
-def test_a_gpu_that_is_not_there_is_refused(
-    command: Command, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_gpu_that_is_not_there_is_refused(command: Command, elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     outcome = command("--defense", "none", "--device", "cuda")
     assert outcome.code == 2
@@ -241,7 +240,7 @@ def test_thresholds_that_would_be_zero_are_an_error_with_advice(
     command: Command, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("audit.spiking.network.SpikingNetwork.current_into", lambda self, name, x, g: x * 0)
-    given = ["--defense", "data-free-conversion", "--out", elsewhere / "out", *tiny_options()]
+    given = ["--defense", "data-free-conversion", "--out", elsewhere / "out", *tiny_options("defense.epochs")]
     outcome = command(*given)
     assert outcome.code == 2
     assert "its threshold would be 0; use more time-steps or more images" in one_line(outcome.err)
@@ -286,9 +285,7 @@ def test_ctrl_c_says_what_is_kept_and_the_same_command_goes_on_from_there(tmp_pa
     attack = tmp_path / "slow.py"
     attack.write_text(SLOW_ATTACK)
     out, store = tmp_path / "out" / "run", tmp_path / "store"
-    settings = [option.replace("direct-inversion.time_steps=4", "reconversion.updates=2") for option in tiny_options()]
-    settings = [option.replace("attack.updates=2", "attack.images_per_class=1") for option in settings]
-    settings = [option.replace("attack.images_per_class=2", "reconversion.batch_size=50") for option in settings]
+    settings = tiny_options("defense.epochs", "direct-inversion")
     arguments = [sys.executable, "-m", "audit", "--defense", "data-free-conversion"]
     arguments += ["--attack", f"reconversion,{attack}", "--out", str(out), "--store", str(store), *settings]
     process = subprocess.Popen(

@@ -5,7 +5,7 @@ import gc
 import io
 import itertools
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FunctionType, ModuleType
@@ -44,7 +44,7 @@ SEEDS = itertools.count()  # what is stored is not handed over again: every look
 
 
 def reachable(*roots: Any) -> Iterator[Any]:
-    """Every object that can be reached from ``roots``: attributes, containers, closures, bound methods, weak references.
+    """Every object that ``roots`` lead to: by attributes, containers, closures, bound methods and weak references.
 
     Modules, classes and a function's globals are not followed: they are everybody's, and hold no run's data.
     """
@@ -81,7 +81,9 @@ def private_objects(data: Prepared, *roots: Any) -> list[Any]:
         if isinstance(item, Images | Parts | Prepared):
             found.append(item)
         elif isinstance(item, Tensor) and not isinstance(item, nn.Parameter):
-            rows = item.detach().reshape(-1, *data.task.image_shape) if item.ndim >= 3 and _fits(item, data) else []
+            rows: Iterable[Tensor] = (
+                item.detach().reshape(-1, *data.task.image_shape) if item.ndim >= 3 and _fits(item, data) else []
+            )
             if item.untyped_storage().data_ptr() in memory or any(
                 row.to(torch.uint8).numpy().tobytes() in pictures for row in rows
             ):
@@ -234,7 +236,9 @@ def test_an_attack_is_handed_neither_the_teacher_nor_an_image(scene: Scene) -> N
     component = DEFENSES.get("none")
     made = protect(shop, data, scene.teacher, component, options, 0)
     target = examine(shop, data, made, component, options, 0)
-    evaluation = Evaluation.of(scene.evaluator.network, data.task, data.parts.test, options.group("measure"), shop.device)
+    evaluation = Evaluation.of(
+        scene.evaluator.network, data.task, data.parts.test, options.group("measure"), shop.device
+    )
     spy: Component[Any] = Component("attack", "spy", Spy, "here", Path(__file__))
     assert attack(shop, data, target, evaluation, spy, options, 0).result.status == "not-applicable"
     (handed,) = WITNESSED

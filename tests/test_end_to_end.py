@@ -81,15 +81,20 @@ def _defenses(record: Record) -> dict[str, DefenseResult]:
     return {defense.defense: defense for defense in record.results[0].defenses}
 
 
-def test_the_command_writes_record_report_tables_and_targets_and_nothing_else(audited: tuple[Path, Outcome]) -> None:
+def test_the_command_writes_record_report_tables_and_targets_and_leaves_no_temporary_file(
+    audited: tuple[Path, Outcome],
+) -> None:
     folder, outcome = audited
     assert outcome.code == 0, outcome.err
     tables = {f"tables/{name}.{end}" for name in ("accuracy", "leakage", "energy", "ablation")
               for end in ("csv", "md", "tex")}  # fmt: skip
     targets = {f"targets/{name}-seed0.safetensors" for name in OURS}
     found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    assert found == {"record.json", "report.html"} | tables | targets
+    assert found >= {"record.json", "report.html"} | tables | targets
     assert all((folder / name).stat().st_size > 50 for name in found)
+    assert {Path(name).suffix for name in found} <= {".json", ".html", ".csv", ".md", ".tex", ".safetensors", ".png"}
+    assert not [path for path in folder.rglob("*") if path.name.startswith(".")]
+    assert len(list((folder / "targets").iterdir())) == len(targets)
 
 
 def test_the_command_ends_with_the_tables_and_the_places(audited: tuple[Path, Outcome]) -> None:
@@ -104,11 +109,11 @@ def test_the_command_ends_with_the_tables_and_the_places(audited: tuple[Path, Ou
 def test_the_record_holds_the_settings_as_passed_and_as_resolved(audited: tuple[Path, Outcome]) -> None:
     record = _record(audited)
     assert record.settings_passed == TINY
-    assert record.settings_resolved["teacher"]["epochs"] == 3
-    assert record.settings_resolved["teacher"]["batch_size"] == 64
+    assert record.settings_resolved["teacher"]["epochs"] == 8
+    assert record.settings_resolved["teacher"]["learning_rate"] == 0.05
     assert record.settings_resolved["data"]["split_seed"] == 0
     targets = _defenses(record)
-    assert {d.settings["time_steps"] for d in targets.values()} == {8}
+    assert {d.settings["time_steps"] for d in targets.values()} == {16}
     assert targets["privatesnn"].settings["distillation"] == 0.7
     assert [(d.defense, d.requested, d.data_access) for d in record.results[0].defenses] == [
         ("data-free-conversion", False, "none"),
@@ -128,7 +133,6 @@ def test_the_record_holds_what_its_numbers_depend_on(audited: tuple[Path, Outcom
     assert record.environment.threads == 1
     assert record.environment.packages["torch"] == torch.__version__.partition("+")[0]
     assert record.environment.device
-    assert len({stage.key for stage in record.stages}) == len(record.stages)
     assert [stage.name for stage in record.stages][:2] == ["teacher", "evaluator"]
 
 
@@ -183,22 +187,14 @@ def test_the_same_seed_gives_the_same_record_measurement_by_measurement(
         assert twin.target_hash == defense.target_hash
         assert [a.images_hash for a in twin.attacks] == [a.images_hash for a in defense.attacks]
         assert twin.notes == defense.notes
+        # Otherwise the agreement would mean nothing.
+        assert all(a.notes["image moved by, grey levels"] > 0 for a in defense.attacks)
 
 
-def test_a_run_leaves_the_global_generator_alone(tmp_path: Path) -> None:
-    torch.manual_seed(5)
-    before = torch.get_rng_state()
-    tiny_run(tmp_path, "dc-cet", "all")
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_two_seeds_are_two_results_and_two_sets_of_targets(
-    command: Command, tiny_store: Path, tmp_path: Path
-) -> None:
+def test_two_seeds_are_two_results_and_two_sets_of_targets(command: Command, tiny_store: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     given = ("--defense", "data-free-conversion", "--seeds", "0,1", "--store", tiny_store, "--out", out)
-    outcome = command(*given, *[o for o in tiny_options() if "defense.epochs" not in o and o != "--set"][:0],
-                      *_without_epochs())  # fmt: skip
+    outcome = command(*given, *tiny_options("defense.epochs"))
     assert outcome.code == 0, outcome.err
     record = Record.read(out / "record.json")
     first, second = record.results
@@ -210,13 +206,6 @@ def test_two_seeds_are_two_results_and_two_sets_of_targets(
     assert {stage.seed % 1_000_003 for stage in record.stages} == {0, 1}
 
 
-def _without_epochs() -> list[str]:
-    """The tiny settings for a defense that trains nothing."""
-    options = tiny_options()
-    where = options.index("defense.epochs=1")
-    return options[: where - 1] + options[where + 1 :]
-
-
 def test_a_failing_attack_keeps_its_place_and_the_run_goes_on(
     command: Command, tiny_store: Path, tmp_path: Path
 ) -> None:
@@ -224,7 +213,7 @@ def test_a_failing_attack_keeps_its_place_and_the_run_goes_on(
     attack.write_text(FAILING)
     out = tmp_path / "run"
     given = ("--defense", "data-free-conversion", "--attack", f"{attack},direct-inversion,reconversion")
-    outcome = command(*given, "--store", tiny_store, "--out", out, *_without_epochs())
+    outcome = command(*given, "--store", tiny_store, "--out", out, *tiny_options("defense.epochs"))
     assert outcome.code == 0, outcome.err
     (defense,) = Record.read(out / "record.json").results[0].defenses
     failed, *others = defense.attacks
@@ -238,12 +227,9 @@ def test_a_failing_attack_keeps_its_place_and_the_run_goes_on(
 def test_a_run_whose_only_attack_fails_is_still_a_run(command: Command, tiny_store: Path, tmp_path: Path) -> None:
     attack = tmp_path / "failing.py"
     attack.write_text(FAILING)
-    given = [o for o in _without_epochs() if not o.startswith(("attack.updates", "direct-inversion"))]
-    given = [o for i, o in enumerate(given) if o != "--set" or given[i + 1 : i + 2] not in ([], ["--set"])]
-    outcome = command(
-        "--defense", "none,data-free-conversion", "--attack", attack, "--store", tiny_store, "--out", tmp_path / "run",
-        *given,
-    )  # fmt: skip
+    given = ("--defense", "none,data-free-conversion", "--attack", attack, "--store", tiny_store)
+    settings = tiny_options("defense.epochs", "direct-inversion", "reconversion")
+    outcome = command(*given, "--out", tmp_path / "run", *settings)
     assert outcome.code == 0, outcome.err
     record = Record.read(tmp_path / "run" / "record.json")
     assert {a.status for d in record.results[0].defenses for a in d.attacks} == {"failed"}

@@ -11,7 +11,7 @@ from audit.records import Record
 from audit.run import Finished
 from tests.conftest import tiny_run
 
-NAMES = {"record.json", "report.html", "tables", "targets"}
+NAMES = {"record.json", "report.html", "tables", "targets"}  # at least
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def test_a_run_is_written_to_a_folder_that_is_not_there_yet(finished: Finished, 
     folder = tmp_path / "a" / "b"
     claim(folder)
     write_run(finished, folder)
-    assert _names(folder) == NAMES
+    assert _names(folder) >= NAMES
     assert _names(folder.parent) == {"b"}
     assert Record.read(folder / "record.json") == finished.record
 
@@ -53,7 +53,7 @@ def test_an_empty_folder_that_is_there_already_is_filled_and_not_replaced(finish
     identity = folder.stat().st_ino
     claim(folder)
     write_run(finished, folder)
-    assert _names(folder) == NAMES
+    assert _names(folder) >= NAMES
     assert folder.stat().st_ino == identity
 
 
@@ -63,7 +63,7 @@ def test_a_link_to_an_empty_folder_is_filled(finished: Finished, tmp_path: Path)
     link.symlink_to(tmp_path / "far")
     claim(link)
     write_run(finished, link)
-    assert _names(tmp_path / "far") == NAMES
+    assert _names(tmp_path / "far") >= NAMES
     assert link.is_symlink()
 
 
@@ -71,7 +71,7 @@ def test_the_current_folder_is_filled(finished: Finished, tmp_path: Path, monkey
     monkeypatch.chdir(tmp_path)
     claim(Path())
     write_run(finished, Path())
-    assert _names(tmp_path) == NAMES
+    assert _names(tmp_path) >= NAMES
 
 
 def test_a_link_to_nowhere_is_refused_before_the_run(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_the_record_is_the_last_to_arrive_in_a_folder_that_is_there(
 
     monkeypatch.setattr(Path, "rename", watch)
     write_run(finished, tmp_path)
-    assert set(moved) == NAMES
+    assert set(moved) >= NAMES
     assert moved[-1] == "record.json"
 
 

@@ -1,9 +1,10 @@
 """The stages: what is made again and what is not, and what becomes of an attack that goes wrong."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -32,9 +33,6 @@ from audit.settings import Settings
 from audit.store import Store
 from audit.workshop import Workshop
 from tests.conftest import tiny_request, tiny_run
-
-Evil = Literal["nan", "infinite", "shape", "out of range", "uint8", "double", "label", "float label", "nothing", "empty",
-               "few labels", "raises", "notes", "nan note", "audit error"]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -166,12 +164,10 @@ def test_what_is_wrong_with_an_attack_is_its_result(stage: Stage, evil: str, rea
     result = evidence.result
     assert result.status == "failed"
     assert result.reason is not None
-    assert torch.tensor([]).numel() == 0
     assert evidence.found is None
     assert (result.images, result.images_hash, result.measurements) == (0, None, ())
     assert result.settings == {"evil": evil, "images_per_class": 2}
-    with pytest.raises(AssertionError, match=reason):
-        raise AssertionError(result.reason)
+    assert re.search(reason, result.reason)
 
 
 def test_a_failed_attack_is_not_stored_and_fails_again(stage: Stage) -> None:
@@ -268,7 +264,7 @@ def test_a_changed_setting_makes_again_what_depends_on_it_and_no_more(tiny_store
         "evaluation: data-free-conversion",
         "attack: reconversion on data-free-conversion",
     ]
-    updates = _made(tiny_run(tiny_store, "data-free-conversion", attack__updates="3"))
+    updates = _made(tiny_run(tiny_store, "data-free-conversion", reconversion__updates="3"))
     assert [name for name, cached in updates.items() if not cached] == ["attack: reconversion on data-free-conversion"]
     points = _made(tiny_run(tiny_store, "data-free-conversion", measure__curve_points="2"))
     assert [name for name, cached in points.items() if not cached] == ["evaluation: data-free-conversion"]
@@ -295,9 +291,10 @@ def test_an_evaluator_of_another_architecture_is_another_evaluator(tiny_store: P
 
 
 def test_teacher_and_evaluator_of_one_recipe_are_different_networks(tiny_store: Path) -> None:
-    finished = tiny_run(tiny_store, "none", teacher__hidden="8", teacher__epochs="2")
-    result = finished.record.results[0]
-    assert result.teacher.settings.items() <= result.evaluator.settings.items()
+    recipe = {"hidden": "8", "epochs": "2", "width": "0.1", "batch_size": "16"}
+    same = {f"{role}__{name}": value for role in ("teacher", "evaluator") for name, value in recipe.items()}
+    result = tiny_run(tiny_store, "none", **same).record.results[0]
+    assert result.teacher.settings == result.evaluator.settings
     assert result.teacher.hash != result.evaluator.hash
 
 
@@ -390,4 +387,4 @@ def test_what_can_only_fail_later_fails_before_anything_is_trained(tmp_path: Pat
 def test_the_settings_of_a_target_in_the_record_are_the_resolved_ones(stage: Stage) -> None:
     built = stage.options.build(stage.target.component)
     assert stage.target.settings == asdict(built)
-    assert (built.time_steps, built.leak) == (8, 1.0)
+    assert (built.time_steps, built.leak) == (16, 1.0)

@@ -87,7 +87,7 @@ def test_a_class_of_the_other_kind_is_refused() -> None:
 @pytest.mark.parametrize("declared", [None, "none", True])
 def test_a_defense_says_what_it_has_access_to(declared: object) -> None:
     namespace = {"protect": lambda self, teacher, context: teacher, "data_access": declared, "__module__": __name__}
-    defense = dataclass(type("Silent", (), namespace))
+    defense: type[Any] = dataclass(type("Silent", (), namespace))
     with pytest.raises(AuditError, match="defense 'silent' must declare data_access: ClassVar"):
         DEFENSES.register("silent", defense)
 
@@ -105,7 +105,7 @@ def test_access_to_data_is_no_setting() -> None:
 
 @pytest.mark.parametrize("name", ["", "all", "attack", "teacher", "a,b", "a.b", "../a", "a b", "a.py", "-a", "a\n"])
 def test_a_name_that_no_command_could_say_is_refused(name: str) -> None:
-    with pytest.raises(AuditError, match="needs another name .*: letters and digits"):
+    with pytest.raises(AuditError, match=r"needs another name .*: letters and digits"):
         _empty().register(name, Probe)
 
 

@@ -119,12 +119,13 @@ def test_zero_is_refused_where_nothing_would_happen(key: str) -> None:
 def test_every_profile_sets_every_component_for_every_data_set(profile: str, dataset: str) -> None:
     request = resolve("all", "all", dataset, None, profile, (0,), None, "cpu", {}, "")
     settings = request.settings
-    parts = [settings.build(component) for component in (*request.compared, *request.attacks)]
+    components: list[Component[Any]] = [*request.compared, *request.attacks]
+    parts = [settings.build(component) for component in components]
     assert {type(part) for part in parts} >= {DEFENSES.get(name).factory for name in DEFENSES.names()}
     known = {group: {field.name for field in fields(cls)} for group, cls in GROUPS.items()}
-    known |= {c.name: set(c.fields) for c in (*request.compared, *request.attacks)}
-    for kind, components in (("defense", request.compared), ("attack", request.attacks)):
-        known[kind] = {name for component in components for name in component.fields}
+    known |= {component.name: set(component.fields) for component in components}
+    for kind in ("defense", "attack"):
+        known[kind] = {name for component in components if component.kind == kind for name in component.fields}
     for key in settings.profile:
         group, name = key.split(".")
         assert name in known[group], f"profile {profile} sets {key}, which nothing has"

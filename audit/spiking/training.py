@@ -47,7 +47,7 @@ def encrypt(
     order = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         taught = torch.cat([teacher(batch) for batch in images.split(256)])
-    network.train()
+    network.train().requires_grad_(True)
     optimizer = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate)
     milestones = [max(1, round(recipe.epochs * share)) for share in (0.5, 0.7)]
     scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, gamma=0.1)

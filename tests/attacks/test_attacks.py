@@ -10,7 +10,7 @@ from attacks.direct_inversion import DirectInversion
 from attacks.reconversion import Reconversion
 from audit.contracts import Attack, AttackContext, NotApplicable, Reconstructions, Task
 from audit.monitor import SilentMonitor
-from audit.networks.ascent import Ascent, Gradient, class_images
+from audit.networks.ascent import Ascent, Gradient, StepRule, class_images
 from audit.spiking.network import SpikingNetwork
 from tests.networks.teachers import CPU, TASK, rand, tiny_target, tiny_teacher
 
@@ -35,25 +35,25 @@ def noise(like: Reconstructions) -> Reconstructions:
 
 
 def weak_target(factor: float) -> SpikingNetwork:
-    """A target whose weights and thresholds are so small that the paper's step does nothing visible."""
+    """The same spikes from weights and thresholds so small that the paper's step does nothing visible."""
     target = tiny_target()
     with torch.no_grad():
         for parameter in target.parameters():
             parameter.mul_(factor)
-        for depth, neuron in enumerate(target.neurons.values(), start=1):
-            neuron.threshold.mul_(factor**depth)
+        for neuron in target.neurons.values():
+            neuron.threshold.mul_(factor)
     return target
 
 
 @pytest.mark.parametrize("step", ["auto", "raw", "normalised"])
-def test_reconversion_raises_the_class_logit_of_the_teacher(step: str) -> None:
+def test_reconversion_raises_the_class_logit_of_the_teacher(step: StepRule) -> None:
     found = replace(RECONVERSION, step=step, updates=30).reconstruct(tiny_target(), context())
     teacher = tiny_teacher()
     assert own_logit(teacher, found) > own_logit(teacher, noise(found)) + 0.1
 
 
 @pytest.mark.parametrize("step", ["auto", "normalised"])
-def test_direct_inversion_raises_the_class_logit_of_the_spiking_network(step: str) -> None:
+def test_direct_inversion_raises_the_class_logit_of_the_spiking_network(step: StepRule) -> None:
     target = tiny_target()
     found = replace(INVERSION, step=step).reconstruct(target, context())
     assert own_logit(target, found) > own_logit(target, noise(found)) + 0.1

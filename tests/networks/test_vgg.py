@@ -22,7 +22,7 @@ def parameters(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def weight_layers(network: nn.Sequential) -> list[nn.Module]:
+def weight_layers(network: nn.Sequential) -> list[nn.Conv2d | nn.Linear]:
     return [layer for layer in network if isinstance(layer, nn.Conv2d | nn.Linear)]
 
 

@@ -49,12 +49,13 @@ def thresholds(network: SpikingNetwork, trains: list[Tensor]) -> dict[str, float
 
 
 def deconvolved_gradient(network: SpikingNetwork, train: Tensor, classes: Tensor) -> Tensor:
-    """PrivateSNN Algorithm 3, lines 5-9, for a network that begins with a convolution and a spike train [T, B, C, H, W].
+    """PrivateSNN Algorithm 3, lines 5-9, for a network that begins with a convolution; a spike train [T, B, C, H, W].
 
     G = sum over t of 1/T dy_c / d(output of the first convolution at t), then the transposed convolution with W1.
     """
     conv = next(iter(network.layers))
     assert isinstance(conv, nn.Conv2d)
+    assert not isinstance(conv.padding, str)
     first = torch.stack([conv(x) for x in train]).detach().requires_grad_()
     y = run(network, first, first=1).sum(0)
     (gradient,) = torch.autograd.grad(y.gather(1, classes[:, None]).sum(), first)

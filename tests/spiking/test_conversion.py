@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+import audit.spiking.network as engine
 from audit.errors import AuditError
+from audit.networks.training import predict
 from audit.spiking.conversion import balance_thresholds, match_output_scale
 from audit.spiking.encoding import Coding, Encoder
 from audit.spiking.network import SpikingNetwork, spiking_twin
@@ -20,7 +22,11 @@ def twin(coding: Coding = "rate", steps: int = 9, leak: float = 1.0) -> SpikingN
 
 @pytest.mark.parametrize("coding", ["rate", "direct"])
 @pytest.mark.parametrize("leak", [1.0, 0.8])
-def test_thresholds_are_the_largest_currents_of_a_loop_over_all_steps_and_images(coding: Coding, leak: float) -> None:
+@pytest.mark.parametrize("budget", [1, 10**9])
+def test_thresholds_are_the_largest_currents_of_a_loop_over_all_steps_and_images(
+    coding: Coding, leak: float, budget: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "CHUNK_ELEMENTS", budget)
     network = twin(coding, leak=leak)
     found = balance_thresholds(network, X, seed=4, batch_size=2)
     source, expected = generator(4), twin(coding, leak=leak)
@@ -66,24 +72,22 @@ def test_dropout_plays_no_part() -> None:
 
 
 @pytest.mark.parametrize("percentile", [100.0, 99.0])
-def test_too_few_time_steps_for_a_layer_are_an_error_that_names_it(percentile: float) -> None:
-    # With one step no current exceeds the largest one, so that the first layer is silent and the second gets nothing.
-    ann = small_ann()
-    torch.nn.init.zeros_(ann.conv2.bias)  # type: ignore[arg-type]
-    network = spiking_twin(ann, Encoder("direct"), 1)
-    network.neurons["relu1"].threshold.fill_(1.0)
-    images = X[:1] if percentile == 100 else torch.zeros_like(X[:1])
-    layer = "relu2" if percentile == 100 else "relu1"
-    with pytest.raises(
-        AuditError, match=rf"'{layer}' received no positive current in 1 time-steps of 1 images"
-    ) as error:
-        balance_thresholds(network, images, seed=0, percentile=percentile)
+def test_a_layer_without_any_positive_current_is_an_error_that_names_it(percentile: float) -> None:
+    with pytest.raises(AuditError, match="'relu1' received no positive current in 9 time-steps of 2 images") as error:
+        balance_thresholds(twin(), torch.zeros(2, 2, 6, 6), seed=0, percentile=percentile)
     assert "use more time-steps or more images" in str(error.value)
+
+
+def test_too_few_time_steps_for_a_layer_are_an_error_that_names_it() -> None:
+    # At the first step no current exceeds the largest one: the first layer is silent, and the second gets nothing.
+    network = spiking_twin(tiny_teacher(), Encoder("direct"), 1)
+    with pytest.raises(AuditError, match="'relu2' received no positive current in 1 time-steps of 5 images"):
+        balance_thresholds(network, rand(5, *TASK.image_shape), seed=0)
 
 
 def test_the_converted_network_approaches_its_teacher_as_time_passes() -> None:
     teacher, images = tiny_teacher(), rand(8, *TASK.image_shape)
-    expected = teacher(images)
+    expected = predict(teacher, images)
     deviations = []
     for steps in (32, 128, 1024):
         network = spiking_twin(teacher, Encoder("rate"), steps)

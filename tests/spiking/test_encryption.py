@@ -101,6 +101,11 @@ def test_the_seed_alone_decides_the_result() -> None:
     assert any(not torch.equal(tensor, state(other)[name]) for name, tensor in state(first).items())
 
 
+def test_dropout_is_at_work_while_training() -> None:
+    recipe = EncryptionRecipe(epochs=1, batch_size=4)
+    assert trained(recipe, dropout=0.2)[1] != trained(recipe, dropout=0.0)[1]
+
+
 def test_the_teacher_is_not_trained() -> None:
     teacher, network = small_ann(), small_snn("rate", 8)
     encrypt(network, teacher, X, Y, EncryptionRecipe(epochs=1, learning_rate=0.1), 0, SilentMonitor())
@@ -123,5 +128,5 @@ def test_the_rate_falls_to_a_tenth_at_50_and_at_70_percent_of_the_epochs(monkeyp
 def test_a_loss_that_is_not_finite_is_an_error_with_advice() -> None:
     network = small_snn("rate", 8)
     network.output_scale.fill_(float("inf"))
-    with pytest.raises(AuditError, match="diverged.*lower the learning rate"):
+    with pytest.raises(AuditError, match=r"diverged.*lower the learning rate"):
         encrypt(network, small_ann(), X, Y, EncryptionRecipe(epochs=1), 0, SilentMonitor())

@@ -95,7 +95,8 @@ def test_chunks_never_change_a_spike_or_a_gradient(
     neuron, values, out = LIF(threshold, leak, reset), drawn(steps, 2, 3, seed=seed), drawn(steps, 2, 3, seed=seed + 1)
     whole, cut = values.clone().requires_grad_(), values.clone().requires_grad_()
     expected, end = neuron(whole)
-    pieces, state = [], None
+    pieces: list[Tensor] = []
+    state = torch.zeros_like(end)
     for piece in cut.split(chunk):
         spikes, state = neuron(piece, state)
         pieces.append(spikes)

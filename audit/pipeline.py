@@ -194,7 +194,7 @@ def protect(
 
     inputs = {
         "code": [component.code_hash(), code("spiking", "networks", "contracts.py")],
-        "settings": [component.name],
+        "settings": [component.name, asdict(defense)],
         "teacher": teacher.key,
         "split": data.split_hash if access is DataAccess.TRAINING_IMAGES else None,
     }

@@ -23,6 +23,8 @@ FD = "FD, evaluator features"
 RECOGNISED = "recognised by the evaluator"
 HOSTILE = "<script>alert('a|b & c_d $x^2$ 100% #1 {~} \\ `q` *s*')</script>"
 
+MOVED = "image moved by, grey levels"
+
 
 def accuracy(value: float, n: int = 400) -> Measurement:
     return Measurement(
@@ -182,16 +184,16 @@ def seed_result(seed: int = 0, shift: float = 0.0) -> SeedResult:
             defense("none", 0.9825 + shift, [attack("reconversion", 88.1, 0.99),
                 attack("direct-inversion", None, None, status="not-applicable", reason="the target is not spiking")],
                 steps=None, real_data=True),
-            defense("conversion", 0.9775 + shift, [attack("reconversion", 90.2 + shift, 0.985, notes={"image moved by, grey levels": 0.41}),
-                attack("direct-inversion", 480.0, 0.12, notes={"image moved by, grey levels": 0.02})], real_data=True),
+            defense("conversion", 0.9775 + shift, [attack("reconversion", 90.2 + shift, 0.985, notes={MOVED: 0.41}),
+                attack("direct-inversion", 480.0, 0.12, notes={MOVED: 0.02})], real_data=True),
             defense("data-free-conversion", 0.9725 + shift,
-                [attack("reconversion", 91.7, 0.98, notes={"image moved by, grey levels": 0.42}),
-                 attack("direct-inversion", 471.3, 0.14, notes={"image moved by, grey levels": 0.03})], notes={"synthetic_images": 500}),
-            defense("dc-cet", 0.9475 + shift, [attack("reconversion", 388.0, 0.21, notes={"image moved by, grey levels": 0.44}),
-                attack("direct-inversion", 502.0, 0.11, notes={"image moved by, grey levels": 0.02})],
+                [attack("reconversion", 91.7, 0.98, notes={MOVED: 0.42}),
+                 attack("direct-inversion", 471.3, 0.14, notes={MOVED: 0.03})], notes={"synthetic_images": 500}),
+            defense("dc-cet", 0.9475 + shift, [attack("reconversion", 388.0, 0.21, notes={MOVED: 0.44}),
+                attack("direct-inversion", 502.0, 0.11, notes={MOVED: 0.02})],
                 notes={"synthetic_images": 500, "training_loss": [x * 1.3 for x in loss]}),
             defense("privatesnn", 0.965 + shift,
-                [attack("reconversion", 401.5, 0.165, notes={"image moved by, grey levels": 0.43}), diverged],
+                [attack("reconversion", 401.5, 0.165, notes={MOVED: 0.43}), diverged],
                 requested=True, notes={"synthetic_images": 500, "training_loss": loss}),
         ),
     )  # fmt: skip

@@ -31,12 +31,14 @@ def vgg(
     width: float = 1.0,
     hidden: int | None = None,
     dropout: float = 0.2,
+    hidden_dropout: float = 0.5,
     seed: int = 0,
 ) -> nn.Sequential:
     """Network ``name`` for images (C, H, W), its channels and hidden units multiplied by ``width``.
 
     ``hidden`` fixes the number of hidden units instead. Dropout with rate ``dropout`` follows the convolutions that do
-    not precede a pooling, and with 0.5 the hidden layer. Weights start Kaiming-normal (fan out), drawn from ``seed``.
+    not precede a pooling, and with ``hidden_dropout`` the hidden layer. Weights start Kaiming-normal (fan in), drawn
+    from ``seed``.
     Raises AuditError where the image is too small for the poolings.
     """
     plan, units = PLANS[name]
@@ -65,13 +67,11 @@ def vgg(
     layers["flatten"] = nn.Flatten()
     layers["fc1"] = nn.Linear(channels * height * columns, units, bias=False)
     layers["relu_fc1"] = nn.ReLU()
-    layers["drop_fc1"] = nn.Dropout(0.5)
+    layers["drop_fc1"] = nn.Dropout(hidden_dropout)
     layers["fc2"] = nn.Linear(units, classes, bias=False)
     network = nn.Sequential(layers)
     generator = torch.Generator().manual_seed(seed)
     for layer in network:
         if isinstance(layer, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_normal_(
-                layer.weight, mode="fan_out" if isinstance(layer, nn.Conv2d) else "fan_in", generator=generator
-            )
+            nn.init.kaiming_normal_(layer.weight, generator=generator)
     return network

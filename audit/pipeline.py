@@ -114,7 +114,16 @@ def _train(
     task = data.task
 
     def fresh() -> nn.Sequential:
-        return vgg(model, task.image_shape, len(task.classes), recipe.width, recipe.hidden, recipe.dropout, seed)
+        return vgg(
+            model,
+            task.image_shape,
+            len(task.classes),
+            width=recipe.width,
+            hidden=recipe.hidden,
+            dropout=recipe.dropout,
+            hidden_dropout=recipe.hidden_dropout,
+            seed=seed,
+        )
 
     def make() -> Artifact:
         network = fresh()

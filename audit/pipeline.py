@@ -134,8 +134,14 @@ def _train(
         return Artifact(weights(network), {"training_loss": losses})
 
     settings = {**asdict(recipe), "model": model}
-    inputs = {"code": code("networks", "data/augment.py"), "settings": settings, "split": data.split_hash, "part": role}
-    made = shop.make(role, "", seed, {**inputs, "task": asdict(task)}, make)
+    inputs = {
+        "code": code("networks/vgg.py", "networks/training.py", "data/augment.py"),
+        "settings": settings,
+        "split": data.split_hash,
+        "part": role,
+        "task": asdict(task),
+    }
+    made = shop.make(role, "", seed, inputs, make)
     network = fresh()
     network.load_state_dict(made.artifact.tensors)
     network.to(shop.device).eval().requires_grad_(False)

@@ -14,10 +14,10 @@ from audit.contracts import AttackContext, Reconstructions
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 StepRule = Literal["auto", "raw", "normalised"]
 
-# A raw ascent is given up where, in its pilot, images moved by less than one of 255 grey levels, or ended with most
-# of their pixels at a limit of the range.
+# A raw ascent is given up where, in its pilot, images moved by less than one of 255 grey levels, or ended with more
+# than a tenth of their pixels at a limit of the range.
 UNMOVED_LEVELS = 1.0
-SATURATED_SHARE = 0.5
+SATURATED_SHARE = 0.1
 
 
 @dataclass(frozen=True)

@@ -64,10 +64,11 @@ class Store:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            artifact = Artifact(tensors, json.loads(metadata["document"]))
-            if artifact.hash() != metadata["hash"]:
+            stored = json.loads(metadata["artifact"])
+            artifact = Artifact(tensors, stored["document"])
+            if artifact.hash() != stored["hash"]:
                 raise ValueError("its content does not have the hash that it names")
-        except (SafetensorError, KeyError, ValueError, OSError) as error:
+        except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
             log.warning("stored %s %s is damaged (%s): it is made again", stage, path, error)
             path.unlink(missing_ok=True)
             return None
@@ -84,7 +85,9 @@ class Store:
             raise self._unusable(error) from error
         temporary = Path(name)
         try:
-            metadata = {"document": json.dumps(artifact.document, sort_keys=True), "hash": artifact.hash()}
+            # One entry: safetensors writes several in no fixed order, and the same artifact shall be the same bytes.
+            written = json.dumps({"document": artifact.document, "hash": artifact.hash()}, sort_keys=True)
+            metadata = {"artifact": written}
             tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in artifact.tensors.items()}
             save_file(tensors, temporary, metadata=metadata)
             with temporary.open("rb") as file:

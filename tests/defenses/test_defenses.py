@@ -40,10 +40,12 @@ class Harness:
 
     asked: list[tuple[str, Any]] = field(default_factory=list)
     instead: dict[str, Tensor] = field(default_factory=dict)
+    made: dict[str, Tensor] = field(default_factory=dict)
 
     def stored(self, stage: str, settings: Any, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         self.asked.append((stage, settings))
-        return make() | self.instead
+        self.made = make() | self.instead
+        return self.made
 
     def context(self, seed: int = 0, images: Images | None = None) -> DefenseContext:
         return DefenseContext(TASK, seed, CPU, SilentMonitor(), self.stored, images)
@@ -203,6 +205,8 @@ def test_rebalanced_thresholds_are_those_of_the_trained_weights(harness: Harness
     context = harness.context()
     network = replace(ENCRYPTED, thresholds="rebalanced").protect(tiny_teacher(), context)
     assert context.notes["thresholds"] == thresholds(network) == thresholds(again)
+    images = TASK.normalise(harness.made["pixels"][:8])
+    assert balance_thresholds(kept, images, seed=0, scale=0.7) == thresholds(again)
 
 
 @pytest.mark.parametrize(

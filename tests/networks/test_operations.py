@@ -26,20 +26,16 @@ def test_a_convolutions_fan_out_is_that_of_counting_its_connections(
 
 
 def test_layers_behind_poolings_and_strides_see_their_own_input() -> None:
-    pool = nn.AvgPool2d(2)
+    pool = nn.AvgPool2d(2)  # one module in two places
     layers = nn.Sequential(
-        nn.Conv2d(1, 2, 3, padding=1),
-        nn.ReLU(),
-        pool,
-        nn.Conv2d(2, 3, 3, stride=2),
-        pool,
-        nn.Flatten(),
-        nn.Linear(3, 7),
-    )
+        nn.Conv2d(1, 2, 3, padding=1), pool, nn.Conv2d(2, 3, 3, stride=2, padding=1), nn.ReLU(), pool,
+        nn.Conv2d(3, 4, 1), nn.Flatten(), nn.Linear(4, 7),
+    )  # fmt: skip
     reach = fan_out(layers, (1, 11, 10))
-    assert {name: tuple(map_.shape) for name, map_ in reach.items()} == {"0": (1, 11, 10), "3": (2, 5, 5), "6": (3,)}
-    assert torch.equal(reach["3"][0], 3 * torch.from_numpy(fan_out_by_counting(5, 5, (3, 3), (2, 2), (0, 0))))
-    assert reach["6"].tolist() == [7.0] * 3
+    shapes = {name: tuple(map_.shape) for name, map_ in reach.items()}
+    assert shapes == {"0": (1, 11, 10), "2": (2, 5, 5), "5": (3, 1, 1), "7": (4,)}
+    assert torch.equal(reach["2"][0], 3 * torch.from_numpy(fan_out_by_counting(5, 5, (3, 3), (2, 2), (1, 1))))
+    assert reach["7"].tolist() == [7.0] * 4
 
 
 def test_padding_is_not_counted_in_the_operations_of_vgg16() -> None:

@@ -9,7 +9,7 @@ import torch
 from audit.monitor import SilentMonitor
 from audit.networks.synthesis import Synthesis, class_similarity, sample_soft_labels, synthesise
 from audit.networks.training import predict
-from tests.networks.teachers import CPU, TASK, rand, tiny_teacher
+from tests.networks.teachers import CPU, TASK, generator, rand, tiny_teacher
 
 WEIGHT = rand(5, 8, seed=3)
 SETTINGS = Synthesis(count=12, steps=30, learning_rate=0.02, batch_size=12)
@@ -115,8 +115,11 @@ def test_the_batch_size_changes_nothing(batch_size: int) -> None:
     assert float((difference > 0).float().mean()) < 0.01
 
 
-def test_the_loss_is_summed_over_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Adam's step hardly depends on the size of the gradient: look at the gradient itself.
+@pytest.mark.parametrize("temperature", [20.0, 0.5])
+def test_the_gradient_is_that_of_each_images_own_cross_entropy(
+    temperature: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Adam's step hardly depends on the size of a gradient: look at the gradient itself.
     seen: list[torch.Tensor] = []
     step = torch.optim.Adam.step
 
@@ -125,9 +128,13 @@ def test_the_loss_is_summed_over_images(monkeypatch: pytest.MonkeyPatch) -> None
         return step(self, *arguments)
 
     monkeypatch.setattr(torch.optim.Adam, "step", noted)
-    for batch_size in (12, 1):
-        made(replace(SETTINGS, steps=1, batch_size=batch_size))
-    torch.testing.assert_close(torch.cat(seen[1:]), seen[0], rtol=1e-3, atol=1e-7)
+    soft = made(replace(SETTINGS, steps=1, batch_size=5, temperature=temperature))["soft_labels"]
+    start = torch.rand(12, *TASK.image_shape, generator=generator(0))
+    for x, label, gradient in zip(start, soft, torch.cat(seen), strict=True):
+        x.requires_grad_()
+        logits = tiny_teacher()(2 * x[None] - 1)[0]
+        (-(label * torch.log_softmax(logits / temperature, 0)).sum()).backward()
+        torch.testing.assert_close(gradient, x.grad, rtol=1e-3, atol=1e-7)
 
 
 def test_the_teachers_weights_are_left_alone() -> None:

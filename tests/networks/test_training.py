@@ -1,5 +1,6 @@
 """Training learns, and its result depends on the seed only."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -64,20 +65,30 @@ def test_dropout_crop_and_mirror_each_change_what_is_learned() -> None:
     assert not same(first, trained(plain, task=replace(TASK, mirror=True))[0])
 
 
+def rates(recipe: TrainingRecipe, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The learning rate of every epoch, in units of the first one that was asked for."""
+    seen: list[float] = []
+    step = torch.optim.SGD.step
+
+    def noted(self: torch.optim.SGD, *arguments: object) -> object:
+        seen.append(self.param_groups[0]["lr"] / recipe.learning_rate)
+        return step(self, *arguments)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", noted)
+    trained(replace(recipe, batch_size=32))
+    return seen
+
+
 @pytest.mark.parametrize(("epochs", "expected"), [(10, [1] * 4 + [0.1] * 2 + [0.01] * 2 + [0.001] * 2), (1, [1])])
 def test_the_rate_falls_to_a_tenth_at_40_60_and_80_percent_of_the_epochs(
     epochs: int, expected: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rates: list[float] = []
-    step = torch.optim.SGD.step
+    assert rates(replace(RECIPE, epochs=epochs), monkeypatch) == pytest.approx(expected)
 
-    def noted(self: torch.optim.SGD, *arguments: object) -> object:
-        rates.append(self.param_groups[0]["lr"])
-        return step(self, *arguments)
 
-    monkeypatch.setattr(torch.optim.SGD, "step", noted)
-    trained(replace(RECIPE, epochs=epochs, learning_rate=1.0e-2, batch_size=32))
-    assert rates == pytest.approx([1e-2 * factor for factor in expected])
+def test_a_cosine_schedule_falls_along_a_half_cosine(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = [(1 + math.cos(math.pi * epoch / 6)) / 2 for epoch in range(6)]
+    assert rates(replace(RECIPE, epochs=6, schedule="cosine"), monkeypatch) == pytest.approx(expected)
 
 
 def test_predictions_do_not_depend_on_the_batch_size() -> None:

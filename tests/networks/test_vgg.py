@@ -56,14 +56,14 @@ def test_every_weight_layer_but_the_last_is_followed_by_relu_and_none_has_a_bias
 
 @pytest.mark.parametrize("name", PLANS)
 def test_dropout_follows_the_convolutions_that_no_pooling_follows_and_the_hidden_layer(name: str) -> None:
-    layers = list(vgg(name, (3, 32, 32), 10, width=0.05, dropout=0.15))
+    layers = list(vgg(name, (3, 32, 32), 10, width=0.05, dropout=0.15, hidden_dropout=0.35))
     for index, layer in enumerate(layers[:-1]):
         if isinstance(layer, nn.ReLU):
             after = layers[index + 1]
             hidden = isinstance(layers[index - 1], nn.Linear)
             assert isinstance(after, nn.Dropout if hidden else nn.Dropout | nn.AvgPool2d)
             if isinstance(after, nn.Dropout):
-                assert after.p == (0.5 if hidden else 0.15)
+                assert after.p == (0.35 if hidden else 0.15)
 
 
 @pytest.mark.parametrize(("name", "smallest"), [("vgg5", 4), ("vgg9", 8), ("vgg11", 32), ("vgg16", 32)])

@@ -208,7 +208,7 @@ def protect(
         return Artifact(weights(network), {"network": description, "notes": notes})
 
     inputs = {
-        "code": [component.code_hash(), code("spiking", "networks", "contracts.py")],
+        "code": [component.code_hash(), code("spiking", "networks", "data/augment.py", "contracts.py")],
         "settings": [component.name, asdict(defense)],
         "teacher": teacher.key,
         "split": data.split_hash if access is DataAccess.TRAINING_IMAGES else None,

@@ -66,6 +66,8 @@ class Store:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             stored = json.loads(metadata["artifact"])
             artifact = Artifact(tensors, stored["document"])
+            if (stored["stage"], stored["key"]) != (stage, key):
+                raise ValueError(f"it is {stored['stage']} {stored['key']}")
             if artifact.hash() != stored["hash"]:
                 raise ValueError("its content does not have the hash that it names")
         except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
@@ -86,8 +88,8 @@ class Store:
         temporary = Path(name)
         try:
             # One entry: safetensors writes several in no fixed order, and the same artifact shall be the same bytes.
-            written = json.dumps({"document": artifact.document, "hash": artifact.hash()}, sort_keys=True)
-            metadata = {"artifact": written}
+            written = {"stage": stage, "key": key, "hash": artifact.hash(), "document": artifact.document}
+            metadata = {"artifact": json.dumps(written, sort_keys=True)}
             tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in artifact.tensors.items()}
             save_file(tensors, temporary, metadata=metadata)
             with temporary.open("rb") as file:

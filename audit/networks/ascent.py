@@ -105,7 +105,8 @@ def _ascend(
             if rule == "raw":
                 step = ascent.rate * (step - ascent.weight_decay * x)
             else:
-                rms = step.flatten(1).square().mean(1).sqrt().view(-1, 1, 1, 1)
+                # In double: the square of a gradient of 1e-23 is 0 in float32.
+                rms = step.flatten(1).double().square().mean(1).sqrt().to(step.dtype).view(-1, 1, 1, 1)
                 step = ascent.normalised_rate * (high - low) * step / rms.clamp(min=torch.finfo(step.dtype).tiny)
             x = (x + step).clamp(low, high)
             advance()

@@ -57,7 +57,7 @@ class SpikingNetwork(nn.Module):
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None, time_steps: int | None = None) -> Tensor:
         """Images [B, C, H, W] in the teacher's input range -> logits [B, K]; differentiable in x and the weights."""
-        return self.outputs_over_time(x, [time_steps or self.time_steps], generator)[0]
+        return self.outputs_over_time(x, [self.time_steps if time_steps is None else time_steps], generator)[0]
 
     def outputs_over_time(
         self, x: Tensor, at: Sequence[int], generator: torch.Generator | None = None, activity: Activity | None = None
@@ -70,13 +70,14 @@ class SpikingNetwork(nn.Module):
         if list(at) != sorted(set(at)) or at[0] < 1:
             raise ValueError(f"time-steps must be positive and increasing, not {list(at)}")
         states: dict[str, Tensor | None] = {}
+        masks = self._mask_generator(generator, x.device)
         total: Tensor | None = None
         outputs: list[Tensor] = []
         done, chunk = 0, self._chunk_size(x, at[-1])
         while done < at[-1]:
             steps = min(chunk, at[-1] - done)
             train = self.encoder(x, steps, generator)
-            readout = self._run_chunk(train, states, generator, activity).cumsum(0)
+            readout = self._run_chunk(train, states, masks, activity).cumsum(0)
             readout = readout if total is None else readout + total
             outputs += [readout[t - done - 1] * (self.time_steps / t) for t in at if done < t <= done + steps]
             total, done = readout[-1], done + steps
@@ -91,11 +92,12 @@ class SpikingNetwork(nn.Module):
         The layers before it spike; nothing after it is computed. For threshold balancing.
         """
         states: dict[str, Tensor | None] = {}
+        masks = self._mask_generator(generator, x.device)
         peak: Tensor | None = None
         done, chunk = 0, self._chunk_size(x, self.time_steps)
         while done < self.time_steps:
             steps = min(chunk, self.time_steps - done)
-            current = self._run_chunk(self.encoder(x, steps, generator), states, generator, None, stop=name)
+            current = self._run_chunk(self.encoder(x, steps, generator), states, masks, None, stop=name)
             largest = current.amax(0)
             peak = largest if peak is None else torch.maximum(peak, largest)
             done += steps
@@ -114,7 +116,7 @@ class SpikingNetwork(nn.Module):
         self,
         train: Tensor,
         states: dict[str, Tensor | None],
-        generator: torch.Generator | None,
+        masks: torch.Generator | None,
         activity: Activity | None,
         stop: str | None = None,
     ) -> Tensor:
@@ -133,7 +135,7 @@ class SpikingNetwork(nn.Module):
                 if self.training and layer.p > 0:
                     mask = states.get(name)
                     if mask is None:
-                        keep = torch.rand(h.shape[1:], generator=generator, device=h.device) >= layer.p
+                        keep = torch.rand(h.shape[1:], generator=masks, device=h.device) >= layer.p
                         mask = states[name] = keep.to(h.dtype) / (1 - layer.p)
                     h = h * mask
             else:
@@ -146,6 +148,15 @@ class SpikingNetwork(nn.Module):
                 h = layer(folded)
                 h = h.reshape(steps, batch, *h.shape[1:])
         return h
+
+    def _mask_generator(self, generator: torch.Generator | None, device: torch.device) -> torch.Generator | None:
+        """A generator for dropout alone, so that masks do not depend on how time is cut into chunks."""
+        if not self.training or not any(isinstance(layer, nn.Dropout) and layer.p > 0 for layer in self.layers):
+            return None
+        if generator is None:
+            raise ValueError("dropout draws random numbers in train(): pass a generator")
+        seed = int(torch.randint(2**62, (1,), generator=generator, device=generator.device))
+        return torch.Generator(device).manual_seed(seed)
 
     def _chunk_size(self, x: Tensor, steps: int) -> int:
         widest = max(x[0].numel(), max((conv_elements(self.layers, x.shape[1:])), default=1))

@@ -23,21 +23,10 @@ from audit.contracts import Attack, Defense, Monitor
 from audit.data import DATASETS
 from audit.errors import AuditError
 from audit.evaluation import Evaluation
+from audit.evidence import Evidence, attack, controls, defense_result
 from audit.metrics.inception import inception_features
 from audit.networks.vgg import NETWORKS, vgg
-from audit.pipeline import (
-    Evidence,
-    Prepared,
-    Target,
-    attack,
-    controls,
-    defense_result,
-    examine,
-    prepare_data,
-    protect,
-    train_evaluator,
-    train_teacher,
-)
+from audit.pipeline import Prepared, Target, examine, prepare_data, protect, train_evaluator, train_teacher
 from audit.records import DatasetInfo, Environment, Record, SeedResult
 from audit.registry import ATTACKS, DEFENSES, Component, unknown
 from audit.reporting.report import Pictures

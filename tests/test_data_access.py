@@ -20,13 +20,12 @@ from audit.contracts import AttackContext, DataAccess, DefenseContext, Images, N
 from audit.data.parts import Parts
 from audit.errors import AuditError
 from audit.evaluation import Evaluation
+from audit.evidence import attack, defense_result
 from audit.monitor import LiveMonitor
 from audit.pipeline import (
     Prepared,
     Trained,
-    attack,
     defense_context,
-    defense_result,
     examine,
     prepare_data,
     protect,

@@ -13,13 +13,12 @@ from torch import Tensor, nn
 from audit.contracts import AttackContext, DataAccess, DefenseContext, NotApplicable, Reconstructions
 from audit.errors import AuditError
 from audit.evaluation import Evaluation
+from audit.evidence import Evidence, attack
 from audit.monitor import SilentMonitor
 from audit.pipeline import (
-    Evidence,
     Prepared,
     Target,
     Trained,
-    attack,
     defense_context,
     examine,
     prepare_data,

@@ -20,8 +20,8 @@ from audit.errors import AuditError
 from leaderboards.tables import NAMES, Table, build, plain
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
-# More columns than this are unreadable on 80 characters.
-WIDEST = 7
+# A table with more columns than this, and than rows, is turned on its side: a terminal has 80 characters.
+WIDEST = 5
 
 out_console = Console()
 err_console = Console(stderr=True)
@@ -150,10 +150,9 @@ def _execute(request, out: Path | None, store_root: Path | None) -> None:
 
 
 def _print_table(table: Table) -> None:
-    """A table with many columns is turned on its side: a terminal is narrow."""
     header, rows = plain(table)
     shown = RichTable(title=escape(table.title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    if len(header) > WIDEST:
+    if len(header) > max(WIDEST, len(rows)):
         shown.add_column(escape(header[0]), overflow="fold")
         for row in rows:
             shown.add_column(escape(row[0]), justify="right", overflow="fold")

@@ -92,7 +92,7 @@ def attack(
 
 
 def control(evaluation: Evaluation, name: str, images: Tensor, labels: Tensor) -> AttackResult:
-    """An image set that no attack made, measured like one: where the scale of leakage begins and ends."""
+    """An image set that no attack made, measured like one: a landmark for the leakage table, not its end."""
     found = Reconstructions(images, labels)
     return AttackResult(
         attack=name,

@@ -32,6 +32,9 @@ from audit.spiking.files import build, describe, weights
 from audit.store import Artifact, hash_sources, hash_tensors
 from audit.workshop import Made, Workshop, code
 
+EVALUATOR_SEED = 1_000_003
+PHOTOGRAPHS = ("cifar10", "cifar100", "tinyimagenet")
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -69,8 +72,9 @@ def prepare_data(name: str, root: Path | None, settings: DataSettings) -> Prepar
     dataset = load(name, root, settings.image_size, {split: n for split, n in limits.items() if n is not None})
     parts = partition(dataset, settings.evaluator_fraction, None, None, None, settings.split_seed)
     _, channels, height, width = parts.test.pixels.shape
+    mirror = name in PHOTOGRAPHS if settings.mirror is None else settings.mirror
     input_range = (-1.0, 1.0) if settings.normalisation == "signed" else (0.0, 1.0)
-    task = Task(name, dataset.classes, (channels, height, width), input_range, mirror=name != "digits")
+    task = Task(name, dataset.classes, (channels, height, width), input_range, mirror=mirror)
     return Prepared(task, parts, parts.split_hash())
 
 
@@ -79,9 +83,12 @@ def train_teacher(shop: Workshop, data: Prepared, model: str, recipe: TrainingRe
     return _train(shop, data, "teacher", data.parts.teacher, model, recipe, seed)
 
 
-def train_evaluator(shop: Workshop, data: Prepared, model: str, recipe: EvaluatorRecipe, seed: int) -> Trained:
-    """The auditor's independent classifier: other data, other width, other seed than the teacher's."""
-    return _train(shop, data, "evaluator", data.parts.evaluator, recipe.model or model, recipe, seed + 1_000_003)
+def train_evaluator(shop: Workshop, data: Prepared, model: str, recipe: EvaluatorRecipe) -> Trained:
+    """The auditor's independent classifier: other data, other width, other seed than the teacher's.
+
+    One for all seeds of a run: a distance is comparable only within one network's features.
+    """
+    return _train(shop, data, "evaluator", data.parts.evaluator, recipe.model or model, recipe, EVALUATOR_SEED)
 
 
 def _train(
@@ -113,7 +120,7 @@ def _train(
 
     settings = {**asdict(recipe), "model": model}
     inputs = {
-        "code": code("networks/vgg.py", "networks/training.py", "data/augment.py"),
+        "code": code("networks/vgg.py", "networks/training.py", "data/augment.py", "contracts.py"),
         "settings": settings,
         "split": data.split_hash,
         "part": role,

@@ -176,7 +176,7 @@ def audit_seed(
     """One seed: train, protect, examine, attack, measure."""
     settings = request.settings
     teacher = train_teacher(shop, data, request.model, settings.group("teacher"), seed)
-    evaluator = train_evaluator(shop, data, request.model, settings.group("evaluator"), seed)
+    evaluator = train_evaluator(shop, data, request.model, settings.group("evaluator"))
     measure = settings.group("measure")
     evaluation = Evaluation.of(evaluator.network, data.task, data.parts.test, measure, shop.device)
     targets: list[Target] = []

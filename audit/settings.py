@@ -20,7 +20,8 @@ class DataSettings:
     """``normalisation``: pixels become [-1, 1] ('signed', mean and deviation 0.5) or [0, 1] ('unit').
 
     ``train_images`` is what teacher and evaluator share: ``evaluator_fraction`` of it goes to the evaluator.
-    None takes every image there is.
+    None takes every image there is. ``mirror``: whether a mirror image is a natural one, so that training may use it;
+    None: true of the known data sets of photographs, false of digits and of folders.
     """
 
     image_size: Count | None = None
@@ -29,6 +30,7 @@ class DataSettings:
     evaluator_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
     split_seed: Annotated[int, Field(ge=0)] = 0
     normalisation: Literal["signed", "unit"] = "signed"
+    mirror: bool | None = None
 
 
 @dataclass(frozen=True)

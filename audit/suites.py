@@ -100,10 +100,10 @@ PROFILES: Mapping[str, Profile] = {
             "evaluator.epochs": 100,
             "defense.time_steps": 150,
             "defense.synthetic_images": 5000,
-            "attack.images_per_class": 150,
+            "attack.images_per_class": 210,
         },
         {
-            dataset: {"defense.time_steps": 200, "defense.synthetic_images": 10000, "attack.images_per_class": 15}
+            dataset: {"defense.time_steps": 200, "defense.synthetic_images": 10000, "attack.images_per_class": 25}
             for dataset in ("cifar100", "tinyimagenet")
         },
     ),

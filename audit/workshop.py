@@ -40,7 +40,7 @@ class Workshop:
         ``inputs`` are JSON values: settings, keys of earlier stages, hashes of code. A stage that is made within
         another one has its own line, and its time is not counted twice.
         """
-        key = digest({"stage": stage, "seed": seed, "device": self.device.type, **inputs})
+        key = digest({"stage": stage, "seed": seed, "device": self.device.type, "torch": torch.__version__, **inputs})
         wall, cpu = time.perf_counter(), time.process_time()
         self._nested.append((0.0, 0.0))
         try:

@@ -10,7 +10,9 @@ FD = "FD, evaluator features"
 FID = "FID, Inception"
 RECOGNISED = "recognised by the evaluator"
 MOVED = "image moved by, grey levels"
-MOVED_UNIT = "grey levels of 255"
+MOVED_UNIT = "grey levels of 255, by the gradient"
+TRAINING_LOSS = "training_loss"
+STEP_RULE = "step rule"
 SYNTHETIC_IMAGES = "synthetic_images"
 
 ACCESS = {"none": "none", "training-images": "training images"}
@@ -51,6 +53,11 @@ def movement_of(attack: AttackResult | None) -> Number:
     if attack.status != "ok":
         return Number.absent(unit, attack.status, attack.reason, attack.images)
     return Number.absent(unit, "undefined", "the attack did not record it", attack.images)
+
+
+def step_rule_of(attack: AttackResult | None) -> str:
+    rule = attack.notes.get(STEP_RULE) if attack is not None else None
+    return rule if isinstance(rule, str) else ""
 
 
 def any_moved(record: Record) -> bool:
@@ -99,7 +106,10 @@ def operations_of(defense: DefenseResult | None, column: Column, field: str, per
 
 
 def samples_of(defenses: list[DefenseResult | None]) -> Cell:
-    counts = [d.notes.get(SYNTHETIC_IMAGES) for d in defenses if d is not None]
+    present = [d for d in defenses if d is not None]
+    if present and all(TRAINING_LOSS not in d.notes for d in present):
+        return Words("none: not trained")
+    counts = [d.notes.get(SYNTHETIC_IMAGES) for d in present]
     whole = [count for count in counts if isinstance(count, int)]
     if whole and len(whole) == len(counts):
         return Words(span(whole))

@@ -26,6 +26,7 @@ from leaderboards.lookups import (
     operations_of,
     samples_of,
     seeds_of,
+    step_rule_of,
     time_steps_of,
 )
 from leaderboards.rendering import Format, plain, render
@@ -44,7 +45,7 @@ ENERGY_REMARKS = (
     "no memory traffic, no peripheral circuits.",
     "Total over T: every operation of all T time-steps. This is what a battery sees, and the headline. Mean per "
     "time-step: the same count divided by T; one image takes T of them, so it is no energy per decision. Spike rate x "
-    "ANN operations: the literature's estimate, each layer's MAC times the spikes per input over all T.",
+    "ANN operations: the literature's estimate, each layer's MAC times the spikes per neuron, over all T, of the layer before it.",
     "Constant sets (45 nm; MAC, AC): float32 4.6 and 0.9 pJ; int32 3.2 and 0.1 pJ.",
     "The PrivateSNN paper reports 55.8× (VGG16, CIFAR-10, T = 150) and states neither constant set nor accounting: "
     "with accumulates only, it needs 0.092 AC per ANN MAC with the first set, 0.573 with the second.",
@@ -114,7 +115,9 @@ def _leakage(record: Record, notes: Footnotes) -> Table:
 
     def row(target: str, images_by: str, found: list[AttackResult | None], is_attack: bool) -> tuple[Cell, ...]:
         numbers = [over_seeds([number_of(attack, column) for attack in found], seeds) for column in measured]
-        cells: list[Cell] = [Words(target), Words(images_by), Words(images_of(found)), *numbers]
+        rules = "; ".join(dict.fromkeys(rule for attack in found if (rule := step_rule_of(attack))))
+        mark = notes.mark(f"Step rule of the attack: {rules}.") if rules else ""
+        cells: list[Cell] = [Words(target), Words(images_by, mark), Words(images_of(found)), *numbers]
         if moved:
             cells.append(over_seeds([movement_of(a) for a in found], seeds) if is_attack else Words("no attack"))
         return tuple(cells)
@@ -131,9 +134,11 @@ def _leakage(record: Record, notes: Footnotes) -> Table:
         *([Column("image moved", "measured", MOVED_UNIT)] if moved else []),
     )
     remarks = (
-        "Controls are image sets that no attack made: they show where the scale of each column begins and ends.",
-        f"Distances are to the private test images; features: {record.feature_extractor}. A Fréchet distance on other "
-        "features is another quantity and has its own column.",
+        "Controls are image sets that no attack made. They are landmarks and not the ends of a scale: over-optimised "
+        "images lie further from real ones than noise does, and a distance alone does not tell that an image shows a "
+        "private class. Read both columns, and compare a target with the undefended one.",
+        f"Distances are to the test images; features: {record.feature_extractor}. A Fréchet distance on other features "
+        "is another quantity and has its own column.",
         "An attack that failed keeps its row: its leakage is unknown, not zero.",
     )
     return _table("leakage", "Class leakage", record, columns, rows, notes, remarks)
@@ -163,7 +168,7 @@ def _energy(record: Record, notes: Footnotes) -> Table:
 
 
 def _ablation(record: Record, notes: Footnotes) -> Table:
-    distances = [c for c in leakage_columns(record) if c.direction == "lower means more leakage"]
+    leakages = leakage_columns(record)
     seeds = seeds_of(record)
     found = dict(each_defense(record))
     rows: list[tuple[Cell, ...]] = []
@@ -171,7 +176,7 @@ def _ablation(record: Record, notes: Footnotes) -> Table:
         defenses = found[name]
         cells: list[Cell] = [Words(f"{ABLATION[name]} ({name})" if name in ABLATION else name)]
         cells.append(Words("yes" if access_of(defenses) == "none" else "no"))
-        for column in distances:
+        for column in leakages:
             cells += _worst(defenses, column, seeds, notes)
         cells += [samples_of(defenses), over_seeds([_accuracy_of(defense) for defense in defenses], seeds)]
         rows.append(tuple(cells))
@@ -180,7 +185,7 @@ def _ablation(record: Record, notes: Footnotes) -> Table:
         Column("data leakage addressed"),
         *(
             column
-            for d in distances
+            for d in leakages
             for column in (
                 Column(f"class leakage: {d.title}", "measured", d.unit, d.direction),
                 Column(f"worst attack by {d.title}"),
@@ -193,8 +198,8 @@ def _ablation(record: Record, notes: Footnotes) -> Table:
         "Layout of Table 3 of the PrivateSNN paper. DC: data-free conversion; CET: class encryption training; OD: "
         "on-device distillation.",
         "Data leakage addressed: the harness handed the defense no object from which a real image can be reached.",
-        "Class leakage is the smallest distance that any attack reached, so the attack that leaks most. A distance is "
-        "no verdict: compare it with the controls of the leakage table before calling class leakage addressed.",
+        "Class leakage is, for each measure, that of the attack which leaks most by it; two measures may name two "
+        "attacks. Neither is a verdict: compare with the undefended network and the controls of the leakage table.",
     )
     return _table("ablation", "Ablation", record, columns, rows, notes, remarks)
 
@@ -202,7 +207,7 @@ def _ablation(record: Record, notes: Footnotes) -> Table:
 def _worst(
     defenses: list[DefenseResult | None], column: Column, seeds: list[int], notes: Footnotes
 ) -> tuple[Cell, Cell]:
-    """The smallest distance and its attack. An attack without a value is named: it might have been the worst."""
+    """The attack that leaks most by this measure. One without a value is named: it might have been the worst."""
     numbers = {
         attack: over_seeds([number_of(find_attack(d, attack), column) for d in defenses], seeds)
         for attack in attack_names(defenses)
@@ -213,7 +218,8 @@ def _worst(
     values = {attack: number.value for attack, number in numbers.items() if number.value is not None}
     if not values:
         return next(iter(numbers.values())), Words("unknown", missing=True)
-    worst = min(values, key=lambda attack: values[attack])
+    most = max if column.direction == "higher means more leakage" else min
+    worst = most(values, key=lambda attack: values[attack])
     unknown = [
         f"{attack} {number.status} ({number.reason or 'no reason recorded'})"
         for attack, number in numbers.items()

@@ -152,7 +152,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
     monitor = LiveMonitor(Console(file=io.StringIO()))
     shop = Workshop(Store(tmp_path_factory.mktemp("scene")), monitor, request.device)
     teacher = train_teacher(shop, data, "vgg5", options.group("teacher"), 0)
-    return Scene(shop, data, teacher, train_evaluator(shop, data, "vgg5", options.group("evaluator"), 0), options)
+    return Scene(shop, data, teacher, train_evaluator(shop, data, "vgg5", options.group("evaluator")), options)
 
 
 def _handed_to_a_defense(scene: Scene, factory: type) -> tuple[nn.Sequential, DefenseContext]:

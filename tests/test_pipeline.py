@@ -113,7 +113,7 @@ def stage(tiny_store: Path) -> Stage:
     data = prepare_data("digits", None, options.group("data"))
     shop = Workshop(Store(tiny_store), SilentMonitor(), request.device)
     teacher = train_teacher(shop, data, "vgg5", options.group("teacher"), 0)
-    evaluator = train_evaluator(shop, data, "vgg5", options.group("evaluator"), 0)
+    evaluator = train_evaluator(shop, data, "vgg5", options.group("evaluator"))
     measure = options.group("measure")
     evaluation = Evaluation.of(evaluator.network, data.task, data.parts.test, measure, shop.device)
     target = examine(shop, data, protect(shop, data, teacher, component, options, 0), component, options, 0)

@@ -1,8 +1,9 @@
 """Class representative images by gradient ascent on a logit: what both of PrivateSNN's attacks do to a pixel."""
 
+import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -25,7 +26,9 @@ class Ascent:
     """x <- x + rate * gradient, kept in the input range; blurred before every ``blur_every``-th update (0: never).
 
     ``rule`` 'normalised' divides each image's gradient by its root mean square and uses ``normalised_rate``, in units
-    of the input range, instead. 'auto' tries one raw image per class first and keeps the rule that works.
+    of the input range, instead; weight decay is part of the raw rule only. 'auto' tries one raw image per class first:
+    where that moves nothing, diverges or saturates, the rule is 'normalised'. The clamp to the input range is this
+    project's, no image being outside it; PrivateSNN's Algorithms 1 and 3 have none.
     """
 
     updates: int
@@ -43,9 +46,7 @@ class Ascended:
     """Finished images and how they came about."""
 
     images: Tensor
-    start: Tensor
     gradients_missing: float
-    notes: dict[str, Any] = field(default_factory=dict)
 
 
 Gradient = Callable[[Tensor, Tensor], Tensor]
@@ -62,25 +63,33 @@ def class_images(
     labels = torch.arange(len(context.task.classes)).repeat(per_class)
     rule = ascent.rule
     if rule == "auto":
-        first, seed = labels[: len(context.task.classes)], context.seed + 1
+        first, seed = labels[: len(context.task.classes)], _seed(context.seed, "pilot", 0)
         pilot = _ascend(gradient_of(), first, "raw", ascent, context, seed)
-        # Blur and decay alone move an image too: what the gradient did is what differs without it.
-        still = _ascend(lambda x, _: torch.zeros_like(x), first, "raw", ascent, context, seed)
+        still = _ascend(_no_gradient, first, "raw", ascent, context, seed)
         trouble = _trouble(pilot, still, context)
         rule = "normalised" if trouble else "raw"
         context.notes["step rule"] = f"normalised: a raw step {trouble}" if trouble else "raw"
     else:
         context.notes["step rule"] = rule
-    done = [
-        _ascend(gradient_of(), batch, rule, ascent, context, seed=context.seed + 2 + index)
-        for index, batch in enumerate(labels.split(ascent.batch_size))
-    ]
+    batches = [(_seed(context.seed, "start", n), batch) for n, batch in enumerate(labels.split(ascent.batch_size))]
+    done = [_ascend(gradient_of(), batch, rule, ascent, context, seed) for seed, batch in batches]
     images = torch.cat([part.images for part in done])
+    # Blur and decay alone move an image too: what the gradient did is what differs without it.
+    unmoved = torch.cat([_ascend(_no_gradient, batch, rule, ascent, context, seed).images for seed, batch in batches])
     weights = torch.tensor([len(part.images) for part in done], dtype=torch.float64)
     missing = torch.tensor([part.gradients_missing for part in done], dtype=torch.float64)
-    context.notes["image moved by, grey levels"] = _levels(images - torch.cat([part.start for part in done]), context)
+    context.notes["image moved by, grey levels"] = _levels(images - unmoved, context)
     context.notes["share of updates without a gradient"] = float((weights * missing).sum() / weights.sum())
     return Reconstructions(images, labels)
+
+
+def _no_gradient(x: Tensor, _: Tensor) -> Tensor:
+    return torch.zeros_like(x)
+
+
+def _seed(seed: int, purpose: str, index: int) -> int:
+    """A seed of its own for every purpose, so that two runs never share a starting image by an offset."""
+    return int.from_bytes(hashlib.sha256(f"{purpose}|{seed}|{index}".encode()).digest()[:7])
 
 
 def _ascend(
@@ -93,8 +102,8 @@ def _ascend(
 ) -> Ascended:
     low, high = context.task.input_range
     generator = torch.Generator().manual_seed(seed)
-    start = torch.rand(len(labels), *context.task.image_shape, generator=generator) * (high - low) + low
-    x, labels = start.to(context.device), labels.to(context.device)
+    x = torch.rand(len(labels), *context.task.image_shape, generator=generator) * (high - low) + low
+    x, labels = x.to(context.device), labels.to(context.device)
     missing = 0.0
     with context.monitor.steps(f"attack updates, {rule}", ascent.updates) as advance:
         for n in range(1, ascent.updates + 1):
@@ -110,7 +119,7 @@ def _ascend(
                 step = ascent.normalised_rate * (high - low) * step / rms.clamp(min=torch.finfo(step.dtype).tiny)
             x = (x + step).clamp(low, high)
             advance()
-    return Ascended(x.cpu(), start, missing / ascent.updates)
+    return Ascended(x.cpu(), missing / ascent.updates)
 
 
 def _trouble(pilot: Ascended, still: Ascended, context: AttackContext) -> str | None:

@@ -14,6 +14,7 @@ from leaderboards.tables import FORMATS, NAMES, build, plain, render, write_all
 from tests.records_factory import (
     FD,
     HOSTILE,
+    RECOGNISED,
     accuracy,
     attack,
     defense,
@@ -152,7 +153,10 @@ def test_the_ablation_follows_table_3_and_names_the_attack_that_leaks_most() -> 
     worst = table.rows[2][titles.index(f"worst attack by {FD}")]
     assert worst.main == "reconversion"
     assert any(n.mark == worst.mark and "unknown: direct-inversion failed" in n.text for n in table.footnotes)
-    assert table.rows[0][titles.index("training samples")].main == "500"
+    samples = [row[titles.index("training samples")].main for row in table.rows]
+    assert (samples[0], samples[2]) == ("none: not trained", "500"), "DC balances thresholds; it trains nothing"
+    recognised = [row[titles.index(f"worst attack by {RECOGNISED}")].main for row in table.rows]
+    assert recognised[1] == "reconversion", "a rate leaks most where it is highest, a distance where it is lowest"
 
 
 def test_one_seed_shows_the_measurements_own_interval() -> None:

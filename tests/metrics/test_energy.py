@@ -60,6 +60,13 @@ def test_every_column_is_the_hand_count(accounting: str, constants: str, ann: fl
     assert (column.unit, column.direction, column.status, column.n) == ("ratio", "higher is better", "ok", 50)
 
 
+def test_the_spike_rate_is_that_of_the_neurons_before_a_layer_not_of_its_pooled_inputs() -> None:
+    first = layer(ann=1000, ac=500, density=0.2).model_copy(update={"spikes_per_neuron": 3.0})
+    second = layer("conv2", ann=400, mac=900, density=0.9)
+    column = measured((first, second))[ratio_name(SPIKE_RATE)]
+    assert column.value == pytest.approx(1400 * 4.6 / ((1000 * 0.2 * 10 + 400 * 3.0) * 0.9))
+
+
 def test_picojoules_per_image_are_the_hand_count() -> None:
     table = measured()
     assert table[ann_energy_name("45nm-int32")].value == pytest.approx(1400 * 3.2)

@@ -45,7 +45,8 @@ ENERGY_REMARKS = (
     "no memory traffic, no peripheral circuits.",
     "Total over T: every operation of all T time-steps. This is what a battery sees, and the headline. Mean per "
     "time-step: the same count divided by T; one image takes T of them, so it is no energy per decision. Spike rate x "
-    "ANN operations: the literature's estimate, each layer's MAC times the spikes per neuron, over all T, of the layer before it.",
+    "ANN operations: the literature's estimate, each layer's MAC times the spikes per neuron, over all T, of the layer "
+    "before it.",
     "Constant sets (45 nm; MAC, AC): float32 4.6 and 0.9 pJ; int32 3.2 and 0.1 pJ.",
     "The PrivateSNN paper reports 55.8× (VGG16, CIFAR-10, T = 150) and states neither constant set nor accounting: "
     "with accumulates only, it needs 0.092 AC per ANN MAC with the first set, 0.573 with the second.",

@@ -14,9 +14,9 @@ Accountings, of the SNN; the ANN is always all its multiply-accumulates:
 - 'total over T': every operation of all time-steps, an accumulate for a binary or signed event, a multiply-accumulate
   for a graded input (after average pooling, or direct coding). **This is what a battery sees.**
 - 'mean per time-step': the total over T divided by T. One image takes T of them.
-- 'spike rate x ANN operations': a layer's multiply-accumulates in the ANN, times the spikes per neuron over all T of the
-  layer before it (the first layer: non-zero coded inputs per input), each an accumulate. The literature's estimate: it
-  ignores pooling, and takes every input for the layer's average one, border or not.
+- 'spike rate x ANN operations': a layer's multiply-accumulates in the ANN, times the spikes per neuron over all T of
+  the layer before it (the first layer: non-zero coded inputs per input), each an accumulate. The literature's estimate:
+  it ignores pooling, and takes every input for the layer's average one, border or not.
 
 Which one a published ratio used decides what it says. With accumulates only, a ratio x needs E_MAC / (x E_AC)
 accumulates per multiply-accumulate of the ANN: PrivateSNN's x55.8 (Table 5) would need 0.092 with the first constants

@@ -7,7 +7,7 @@ import shlex
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, cast
+from typing import Annotated, Any, Literal, NoReturn, cast
 
 import typer
 from rich import box
@@ -96,11 +96,13 @@ def audit(
 @app.command("list")
 def list_(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    with_settings: Annotated[bool, typer.Option("--settings", help="What --set can change, with defaults.")] = False,
 ) -> None:
     """Every registered defense, attack, dataset, network and profile, one line each."""
     from audit.data import DATASETS
     from audit.networks.vgg import NETWORKS
     from audit.registry import ATTACKS, DEFENSES
+    from audit.settings import all_settings
     from audit.suites import PROFILES
 
     listing = {
@@ -110,13 +112,15 @@ def list_(
         "networks": dict(NETWORKS),
         "profiles": {name: profile.summary for name, profile in PROFILES.items()},
     }
+    if with_settings:
+        listing = {"settings": all_settings()}
     if as_json:
         out_console.print_json(json.dumps(listing))
         return
     for kind, entries in listing.items():
         table = RichTable(title=kind, title_justify="left", show_header=False, box=None, title_style="bold")
         for name, summary in entries.items():
-            table.add_row(f"[cyan]{name}[/]", summary)
+            table.add_row(f"[cyan]{escape(name)}[/]", escape(summary))
         out_console.print(table)
 
 
@@ -153,14 +157,15 @@ def _print_table(table: Table) -> None:
     header, rows = plain(table)
     shown = RichTable(title=escape(table.title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     if len(header) > max(WIDEST, len(rows)):
-        shown.add_column(escape(header[0]), overflow="fold")
+        shown.add_column(escape(header[0]), overflow="fold", min_width=20)
         for row in rows:
             shown.add_column(escape(row[0]), justify="right", overflow="fold")
         for index, text in enumerate(header[1:], start=1):
             shown.add_row(escape(text.replace("\n", ", ")), *(escape(row[index]) for row in rows))
     else:
         for column, text in zip(table.columns, header, strict=True):
-            shown.add_column(escape(text), justify="right" if column.numeric else "left", overflow="fold")
+            side: Literal["left", "right"] = "right" if column.numeric else "left"
+            shown.add_column(escape(text), justify=side, overflow="fold", no_wrap=column is table.columns[0])
         for row in rows:
             shown.add_row(*map(escape, row))
     out_console.print(shown)

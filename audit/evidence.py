@@ -54,7 +54,7 @@ def attack(
         try:
             with shop.monitor.steps(f"attack {component.name} on {target.component.name}", 1):
                 found = settings.reconstruct(copy, context)
-            _check(found, data.task)
+            _check(found, data.task, settings.images_per_class)
             notes = plain_json(context.notes)
         except (NotApplicable, MemoryError, torch.OutOfMemoryError):
             raise
@@ -141,7 +141,7 @@ def _without(values: dict[str, Any], status: Any, reason: str) -> AttackResult:
     return AttackResult(**values, status=status, reason=reason, images=0, images_hash=None, measurements=())
 
 
-def _check(found: Reconstructions, task: Task) -> None:
+def _check(found: Reconstructions, task: Task, images_per_class: int) -> None:
     """Raises ValueError where an attack's evidence is not what the contract says."""
     if not isinstance(found, Reconstructions):
         raise TypeError(f"a {type(found).__name__} came back, not Reconstructions")
@@ -155,6 +155,9 @@ def _check(found: Reconstructions, task: Task) -> None:
     expected = (len(labels), *task.image_shape)
     if tuple(images.shape) != expected:
         raise ValueError(f"images have shape {tuple(images.shape)}, not {expected}")
+    counts = torch.bincount(labels, minlength=len(task.classes))
+    if (counts != images_per_class).any():  # fewer, of the easy classes only, would look like more leakage
+        raise ValueError(f"{images_per_class} images of every class were asked for, {counts.tolist()} came back")
     if not torch.isfinite(found.images).all():
         raise ValueError("diverged: an image has values that are not finite")
     low, high = task.input_range

@@ -186,6 +186,8 @@ def protect(
         context = defense_context(shop, data.task, access, data.parts.teacher, teacher.key, seed)
         with shop.monitor.steps(f"defense {component.name}", 1):
             network = defense.protect(copy, context)
+        if not isinstance(network, nn.Module):
+            raise AuditError(f"defense '{component.name}' returned {type(network).__name__}, not a network")
         try:
             description, notes = describe(network), plain_json(context.notes)
         except (TypeError, ValueError) as error:

@@ -224,10 +224,8 @@ def picture_grid(data: Prepared, request: Request, evidence: Mapping[tuple[str, 
 
 
 def _first(pixels: Tensor, labels: Tensor, classes: int) -> np.ndarray:
-    first = torch.zeros(classes, *pixels.shape[1:], dtype=torch.uint8)  # black where an attack left out a class
-    for label, image in zip(labels.flip(0).tolist(), pixels.flip(0), strict=True):
-        first[label] = image
-    return first.permute(0, 2, 3, 1).numpy()
+    index = torch.stack([(labels == label).nonzero()[0, 0] for label in range(classes)])
+    return pixels[index].permute(0, 2, 3, 1).numpy()
 
 
 def environment(device: torch.device) -> Environment:

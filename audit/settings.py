@@ -9,7 +9,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from audit.errors import AuditError
 from audit.networks.training import TrainingRecipe
-from audit.registry import Component, unknown
+from audit.registry import ATTACKS, DEFENSES, Component, unknown
 
 T = TypeVar("T")
 Count = Annotated[int, Field(ge=1)]
@@ -58,6 +58,14 @@ GROUPS: Mapping[str, type] = {
     "evaluator": EvaluatorRecipe,
     "measure": MeasureSettings,
 }
+
+
+def all_settings() -> dict[str, str]:
+    """'group.field' -> its default, for every group and every registered component; profiles override many of them."""
+    owners: dict[str, type] = dict(GROUPS)
+    for registry in (DEFENSES, ATTACKS):
+        owners |= {name: registry.get(name).factory for name in registry.names()}
+    return {f"{owner}.{field.name}": str(field.default) for owner, cls in owners.items() for field in fields(cls)}
 
 
 def parse_options(options: Iterable[str]) -> dict[str, str]:

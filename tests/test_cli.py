@@ -264,6 +264,13 @@ def test_the_list_holds_everything_that_is_registered_with_a_line_each(command: 
             assert "\n" not in summary
 
 
+def test_the_list_of_settings_holds_every_field_and_its_default(command: Command) -> None:
+    settings = json.loads(command("list", "--settings", "--json").out)["settings"]
+    assert settings["privatesnn.distillation"] == "0.7"
+    assert settings["data.normalisation"] == "signed"
+    assert {f"reconversion.{name}" for name in ATTACKS.get("reconversion").fields} <= set(settings)
+
+
 def test_the_list_is_readable_too(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "300")
     outcome = command("list")

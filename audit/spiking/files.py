@@ -61,6 +61,7 @@ def weights(network: nn.Module) -> dict[str, Tensor]:
 def save_network(network: nn.Module, path: Path) -> None:
     """Write one safetensors file whose metadata describes the network."""
     save_file(weights(network), path, metadata={"network": json.dumps(describe(network), sort_keys=True)})
+    path.chmod(0o644)  # safetensors makes files that only their owner can read
 
 
 def load_network(path: Path) -> nn.Module:

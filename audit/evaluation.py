@@ -12,6 +12,7 @@ from audit.metrics.accuracy import accuracy, accuracy_over_time
 from audit.metrics.energy import energy
 from audit.metrics.frechet import frechet_distance
 from audit.metrics.images import recognised
+from audit.metrics.statistics import without_value
 from audit.networks.operations import fan_out
 from audit.networks.training import predict
 from audit.records import Energy, LayerOperations, Measurement
@@ -19,6 +20,9 @@ from audit.settings import MeasureSettings
 from audit.spiking.network import Activity, SpikingNetwork
 
 Features = Callable[[Tensor], Tensor]
+
+EVALUATOR_DISTANCE = "FD, evaluator features"
+INCEPTION_DISTANCE = "FID, Inception"
 
 
 class TargetReport(BaseModel):
@@ -110,6 +114,8 @@ class Evaluation:
     device: torch.device
     extractors: dict[str, Features]
     reference: dict[str, Tensor]
+    unfit: str | None = None
+    """Why the evaluator can certify nothing: it is no better than chance on the test images."""
 
     @classmethod
     def of(
@@ -121,16 +127,17 @@ class Evaluation:
         device: torch.device,
     ) -> "Evaluation":
         """Raises AuditError where Inception weights are named that are not the published ones."""
-        extractors: dict[str, Features] = {"FD, evaluator features": penultimate(evaluator)}
+        extractors: dict[str, Features] = {EVALUATOR_DISTANCE: penultimate(evaluator)}
         if settings.inception_weights is not None:
             from audit.metrics.inception import inception_features
 
             inception = inception_features(settings.inception_weights).to(device)
             low, high = task.input_range
-            extractors["FID, Inception"] = lambda x: inception((x - low) * (2 / (high - low)) - 1)
+            extractors[INCEPTION_DISTANCE] = lambda x: inception((x - low) * (2 / (high - low)) - 1)
         images = task.normalise(test.pixels)
         reference = {name: _batched(extract, images, device) for name, extract in extractors.items()}
-        return cls(evaluator, device, extractors, reference)
+        known = accuracy("accuracy of the evaluator", _batched(evaluator, images, device), test.labels)
+        return cls(evaluator, device, extractors, reference, _unfit(known, len(task.classes)))
 
 
 def leakage(evaluation: Evaluation, found: Reconstructions) -> tuple[Measurement, ...]:
@@ -139,8 +146,20 @@ def leakage(evaluation: Evaluation, found: Reconstructions) -> tuple[Measurement
         frechet_distance(name, evaluation.reference[name], _batched(extract, found.images, evaluation.device))
         for name, extract in evaluation.extractors.items()
     ]
-    logits = _batched(evaluation.evaluator, found.images, evaluation.device)
-    return (*distances, recognised(logits, found.labels))
+    seen = recognised(_batched(evaluation.evaluator, found.images, evaluation.device), found.labels)
+    return tuple(
+        without_value(m.name, m.n, m.unit, m.direction, "undefined", evaluation.unfit)
+        if evaluation.unfit and m.name != INCEPTION_DISTANCE
+        else m
+        for m in (*distances, seen)
+    )
+
+
+def _unfit(known: Measurement, classes: int) -> str | None:
+    if known.value is not None and known.low is not None and known.low > 1 / classes:
+        return None
+    reached = "has no accuracy" if known.value is None else f"recognises {known.value:.1%} of the real test images"
+    return f"the evaluator {reached}, no better than chance among {classes} classes: train it better"
 
 
 def penultimate(network: nn.Sequential) -> Features:

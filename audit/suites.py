@@ -52,7 +52,15 @@ PROFILES: Mapping[str, Profile] = {
             "direct-inversion.time_steps": 32,
             "direct-inversion.normalised_rate": 0.05,
         },
-        {"tinyimagenet": {"data.image_size": 32, "attack.images_per_class": 4}},
+        {
+            "tinyimagenet": {
+                "data.image_size": 32,
+                "attack.images_per_class": 4,
+                "evaluator.hidden": 48,
+                "evaluator.learning_rate": 0.02,
+                "evaluator.hidden_dropout": 0.1,
+            }
+        },
     ),
     "small": Profile(
         "CIFAR-10 on a reduced VGG9: an hour on two CPU cores",

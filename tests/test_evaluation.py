@@ -177,7 +177,7 @@ def test_features_are_what_enters_the_last_layer() -> None:
 def test_images_that_are_the_test_images_are_at_no_distance_and_are_recognised_as_often() -> None:
     evaluator = tiny_teacher(seed=5)
     many = Images(torch.randint(0, 256, (60, 2, 8, 8), generator=generator(2)).to(torch.uint8), torch.arange(60) % 3)
-    evaluation = Evaluation.of(evaluator, TASK, many, MEASURE, CPU)
+    evaluation = replace(Evaluation.of(evaluator, TASK, many, MEASURE, CPU), unfit=None)
     distance, recognised = leakage(evaluation, Reconstructions(TASK.normalise(many.pixels), many.labels))
     assert distance.name == "FD, evaluator features"
     assert distance.value == pytest.approx(0.0, abs=1e-4)
@@ -186,8 +186,22 @@ def test_images_that_are_the_test_images_are_at_no_distance_and_are_recognised_a
 
 
 def test_too_few_images_for_a_distance_have_none_and_not_0() -> None:
-    evaluation = Evaluation.of(tiny_teacher(), TASK, TEST, MEASURE, CPU)
+    evaluation = replace(Evaluation.of(tiny_teacher(), TASK, TEST, MEASURE, CPU), unfit=None)
     distance, _ = leakage(evaluation, Reconstructions(rand(2, 2, 8, 8), torch.tensor([0, 1])))
     assert distance.value is None
     assert distance.status == "insufficient"
     assert distance.reason
+
+
+def test_an_evaluator_that_is_no_better_than_chance_certifies_nothing() -> None:
+    torch.manual_seed(0)
+    dead = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 4))
+    with torch.no_grad():
+        dead[1].bias.fill_(-1e6)  # type: ignore[union-attr, operator]
+    task = Task("toy", tuple("abcd"), (1, 4, 4))
+    test = Images(torch.randint(0, 256, (80, 1, 4, 4), dtype=torch.uint8), torch.arange(80) % 4)
+    evaluation = Evaluation.of(dead, task, test, MeasureSettings(), torch.device("cpu"))
+    found = Reconstructions(task.normalise(test.pixels), test.labels)
+    measured = leakage(evaluation, found)
+    assert [m.status for m in measured] == ["undefined", "undefined"], "a dead network's distance is 0 to everything"
+    assert all("no better than chance among 4 classes" in (m.reason or "") for m in measured)

@@ -12,6 +12,8 @@ from audit.records import Measurement
 
 ADVISED_IMAGES_PER_FEATURE = 5
 # Of d^2, relative to the traces: up to D square roots of eigenvalues that are 1e-16 of the largest instead of 0.
+# Variance below this share of the mean square is the round-off of float64 in features that are all the same.
+STILL = 1e-28
 ROUND_OFF = 1e-4
 
 
@@ -29,7 +31,8 @@ def frechet_distance(
 
     - N <= D or M <= D: a covariance has no full rank; 'insufficient', with the counts.
     - D < N or M < 5 D: the value is given, and its reason says that it is biased upwards.
-    - a feature that is not finite, or too large to be squared: 'undefined', with the reason.
+    - a feature that is not finite, or too large to be squared, or real features that do not vary: 'undefined', with the
+      reason; a dead network would put every set at distance 0.
 
     No interval: a bootstrap resamples the bias too, and its interval lies above the value (6.4 became 9.5 to 22.1).
     ``n`` is the size of the smaller set. Distances are comparable for one feature network and one N and M only.
@@ -53,6 +56,9 @@ def frechet_distance(
         why = f"{n} images for {dimension} features; needs more than {dimension}, better {advised} ({which} set)"
         return without_value(name, n, "distance", "lower means more leakage", "insufficient", why)
 
+    if float(real.var(dim=0).sum()) <= STILL * float(real.square().mean(dim=0).sum()):
+        why = "the features of the real images do not vary: their network is dead, and every set would be near"
+        return without_value(name, n, "distance", "lower means more leakage", "undefined", why)
     value = _distance(real, fake)
     if value is None:
         why = "float64 gives no usable distance: the features are too large, or too unequal in scale"

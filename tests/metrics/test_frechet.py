@@ -131,3 +131,10 @@ def test_features_too_large_to_be_squared_are_undefined() -> None:
 def test_features_that_do_not_fit_are_refused(real: np.ndarray, fake: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         frechet_distance("FD", real, fake)
+
+
+def test_features_that_do_not_vary_have_no_distance_instead_of_a_perfect_one() -> None:
+    still = np.full((50, 3), 0.7)
+    measured = frechet_distance("FD", still, still + 1e-9)
+    assert (measured.value, measured.status) == (None, "undefined")
+    assert "do not vary" in (measured.reason or "")

@@ -32,7 +32,7 @@ from audit.registry import ATTACKS, DEFENSES, Component, unknown
 from audit.reporting.report import Pictures
 from audit.settings import GROUPS, Settings
 from audit.store import Store, hash_sources
-from audit.suites import PROFILES
+from audit.suites import FIRST_ATTACKS, PROFILES
 from audit.workshop import Workshop
 
 PACKAGES = ("torch", "torchvision", "torchmetrics", "numpy", "scipy", "scikit-learn", "pydantic", "safetensors")
@@ -101,9 +101,13 @@ def resolve(
     if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0 or max(seeds) >= SEED_LIMIT:
         given = ",".join(map(str, seeds)) or "nothing"
         raise AuditError(f"a seed is a whole number from 0 to {SEED_LIMIT - 1}, each given once; not {given}")
+    chosen_attacks = ATTACKS.select(attack)
+    if attack == "all":
+        order = {name: place for place, name in enumerate(FIRST_ATTACKS)}
+        chosen_attacks.sort(key=lambda component: order.get(component.name, len(order)))
     request = Request(
         tuple(DEFENSES.select(defense)),
-        tuple(ATTACKS.select(attack)),
+        tuple(chosen_attacks),
         dataset,
         model,
         profile,

@@ -19,6 +19,9 @@ class Profile:
         return {**self.settings, **self.by_dataset.get(dataset, {})}
 
 
+# 'all' begins with the paper's attack scenarios 1 and 2, as its Fig. 6 does; the others follow by name.
+FIRST_ATTACKS = ("reconversion", "direct-inversion")
+
 PROFILES: Mapping[str, Profile] = {
     "smoke": Profile(
         "digits on a small VGG5: minutes on two CPU cores",

@@ -26,7 +26,7 @@ from audit.pipeline import (
     train_evaluator,
     train_teacher,
 )
-from audit.registry import DEFENSES, Component
+from audit.registry import ATTACKS, DEFENSES, Component
 from audit.run import Finished
 from audit.settings import Settings
 from audit.store import Store
@@ -372,3 +372,9 @@ def test_the_settings_of_a_target_in_the_record_are_the_resolved_ones(stage: Sta
     built = stage.options.build(stage.target.component)
     assert stage.target.settings == asdict(built)
     assert (built.time_steps, built.leak) == (16, 1.0)
+
+
+def test_all_attacks_begin_with_the_papers_two_in_its_order() -> None:
+    named = [component.name for component in tiny_request("none", "all").attacks]
+    assert named[:2] == ["reconversion", "direct-inversion"]
+    assert sorted(named) == sorted(ATTACKS.names())

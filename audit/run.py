@@ -117,7 +117,8 @@ def resolve(
         Settings(chosen.settings_for(dataset), passed),
         command,
     )
-    components: list[Component[Any]] = [*request.compared, *request.attacks]
+    # What was asked for comes first, so that a bad setting is reported under its name and not under a baseline's.
+    components: list[Component[Any]] = [*request.defenses, *request.attacks, *request.compared]
     request.settings.check(components)
     for group in GROUPS:
         request.settings.group(group)

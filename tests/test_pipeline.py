@@ -339,16 +339,23 @@ class Odd:
         if self.what == "notes":
             context.notes["loss"] = float("inf")
             return teacher
+        if self.what == "nothing":
+            return None  # type: ignore[return-value]
         return nn.Sequential(nn.BatchNorm2d(1), teacher)
 
 
 @pytest.mark.parametrize(
-    ("what", "reason"), [("layer", r"layer '0' \(BatchNorm2d\) cannot be stored"), ("notes", "not JSON compliant")]
+    ("what", "reason"),
+    [
+        ("layer", r"what defense 'odd' made cannot be stored: .*layer '0' \(BatchNorm2d\) cannot be stored"),
+        ("notes", "what defense 'odd' made cannot be stored: .*not JSON compliant"),
+        ("nothing", "defense 'odd' returned NoneType, not a network"),
+    ],
 )
 def test_a_defense_whose_target_cannot_be_stored_is_named(stage: Stage, what: str, reason: str) -> None:
     component: Component[Any] = Component("defense", "odd", Odd, "here", Path(__file__))
     options = Settings({}, {"odd.what": what})
-    with pytest.raises(AuditError, match=f"what defense 'odd' made cannot be stored: .*{reason}"):
+    with pytest.raises(AuditError, match=reason):
         protect(stage.shop, stage.data, stage.teacher, component, options, 0)
 
 
@@ -378,3 +385,8 @@ def test_all_attacks_begin_with_the_papers_two_in_its_order() -> None:
     named = [component.name for component in tiny_request("none", "all").attacks]
     assert named[:2] == ["reconversion", "direct-inversion"]
     assert sorted(named) == sorted(ATTACKS.names())
+
+
+def test_a_bad_setting_is_reported_under_the_defense_that_was_asked_for() -> None:
+    with pytest.raises(AuditError, match=r"^privatesnn\.time_steps = '0'"):
+        tiny_request("privatesnn", defense__time_steps="0")

@@ -16,19 +16,24 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test setup check clean
+.PHONY: help demo test bench setup check clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  PYTHON=python3.12   the interpreter that .venv is made with"
-	@echo "  ARGS='...'          more arguments for the command of demo or test"
+	@echo "  ARGS='...'          more arguments for the command of demo, test or bench"
 
 demo: $(READY)-run ## audit PrivateSNN on handwritten digits with every attack
 	$(BIN)/python -m audit --defense privatesnn --attack all $(ARGS)
 
 test: $(READY)-test ## run the tests
 	$(BIN)/python -m pytest $(ARGS)
+
+bench: $(READY)-test ## time the spiking engine beside a plain loop, SpikingJelly and snnTorch: half an hour
+	@mkdir -p .benchmarks
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest benchmarks --benchmark-json=.benchmarks/latest.json $(ARGS)
+	$(BIN)/python -m benchmarks.table .benchmarks/latest.json
 
 setup: $(READY)-dev ## make .venv with everything that development needs
 
@@ -39,7 +44,7 @@ check: $(READY)-dev ## lint, formatting and types
 
 clean: ## remove .venv, build output and tool caches; runs/ and stored artifacts stay
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
-	find audit attacks defenses leaderboards tests -type d -name __pycache__ -prune -exec rm -rf {} +
+	find audit attacks benchmarks defenses leaderboards tests -type d -name __pycache__ -prune -exec rm -rf {} +
 
 $(READY)-run:  EXTRA :=
 $(READY)-run:  SERVES := run

@@ -36,6 +36,8 @@ class DirectInversion:
     def reconstruct(self, target: nn.Module, context: AttackContext) -> Reconstructions:
         if not isinstance(target, SpikingNetwork):
             raise NotApplicable("the target is an ANN: it has no surrogate gradient to follow")
+        if not target.encoder.differentiable:
+            raise NotApplicable(f"{target.encoder.coding} coding has no gradient with respect to the image")
         network = target.to(context.device).eval().requires_grad_(False)
         ascent = Ascent(self.updates, self.rate, self.step, self.normalised_rate, batch_size=self.batch_size)
         return class_images(self._gradient_of(network, context), self.images_per_class, ascent, context)

@@ -17,7 +17,8 @@ from audit.networks.operations import fan_out
 from audit.networks.training import predict
 from audit.records import Energy, LayerOperations, Measurement
 from audit.settings import MeasureSettings
-from audit.spiking.network import Activity, SpikingNetwork
+from audit.spiking.activity import Activity
+from audit.spiking.network import SpikingNetwork
 
 Features = Callable[[Tensor], Tensor]
 
@@ -69,7 +70,7 @@ def count_operations(network: SpikingNetwork, task: Task, activity: Activity) ->
 
     An event is a non-zero input; it costs one operation for every output that it reaches. The operation is an
     accumulate where the input is binary or signed binary, a multiply-accumulate where it is graded: after an average
-    pooling, and in the first layer under direct coding (there computed once, since the input does not change).
+    pooling, and in the first layer under phase coding or direct coding (computed once, as the input does not change).
     """
     layers, spiking = network.layers, activity.spikes
     reach = fan_out(layers, task.image_shape)
@@ -82,9 +83,10 @@ def count_operations(network: SpikingNetwork, task: Task, activity: Activity) ->
         elif name in spiking:
             binary = True
         elif name in reach:
-            repeats = activity.time_steps if not counted and network.encoder.coding == "direct" else 1
+            # Fan-out depends on the place in the image only, so events are counted by place.
             events = activity.inputs[name].double().cpu() / activity.images
-            operations = float((events * reach[name]).sum()) / repeats
+            operations = float((events * reach[name][0]).sum())
+            steps = 1 if name in activity.once else activity.time_steps
             neuron = next((other for other in names[index + 1 :] if other in spiking or other in reach), None)
             fires = neuron is not None and neuron in spiking
             counted.append(
@@ -93,8 +95,8 @@ def count_operations(network: SpikingNetwork, task: Task, activity: Activity) ->
                     ann_multiply_accumulates=float(reach[name].sum()),
                     accumulates=operations if binary else 0.0,
                     multiply_accumulates=0.0 if binary else operations,
-                    input_density=float(events.sum()) / events.numel() / activity.time_steps,
-                    spikes_per_neuron=spiking[neuron] / activity.images / activity.neurons[neuron]
+                    input_density=float(events.sum()) / activity.sizes[name] / steps,
+                    spikes_per_neuron=spiking[neuron] / activity.images / activity.sizes[neuron]
                     if fires and neuron
                     else None,
                 )

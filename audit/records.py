@@ -63,7 +63,7 @@ class LayerOperations(_Model):
     ann_multiply_accumulates: float
     accumulates: float = Field(description="a binary or signed input event times its fan-out")
     multiply_accumulates: float = Field(
-        description="a graded input (after average pooling, or direct coding) times its fan-out"
+        description="a graded input (after average pooling, or direct or phase coding) times its fan-out"
     )
     input_density: float = Field(description="non-zero inputs per input and time-step")
     spikes_per_neuron: float | None = Field(description="summed over time-steps; None for the layer without neurons")
@@ -135,6 +135,8 @@ class Environment(_Model):
     platform: str
     device: str
     threads: int
+    engine: str | None = None
+    """Of the spiking simulation on a CPU; None in records from before there were two."""
 
 
 class Record(_Model):

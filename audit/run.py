@@ -31,6 +31,7 @@ from audit.records import DatasetInfo, Environment, Record, SeedResult
 from audit.registry import ATTACKS, DEFENSES, Component, unknown
 from audit.reporting.report import Pictures
 from audit.settings import GROUPS, Settings
+from audit.spiking.kernels import engine
 from audit.store import Store, hash_sources
 from audit.suites import FIRST_ATTACKS, PROFILES
 from audit.workshop import Workshop
@@ -258,6 +259,7 @@ def environment(device: torch.device) -> Environment:
         if device.type == "cuda"
         else platform.processor() or platform.machine(),
         threads=torch.get_num_threads(),
+        engine=engine() if device.type == "cpu" else None,
     )
 
 

@@ -130,8 +130,9 @@ def hash_sources(modules: Iterable[ModuleType | Path]) -> str:
     entries: list[tuple[str, bytes]] = []
     for module in modules:
         path = module if isinstance(module, Path) else Path(str(module.__file__))
-        files = path.parent.rglob("*.py") if path.name == "__init__.py" else [path]
-        root = path.parent.parent if path.name == "__init__.py" else path.parent
+        package = path.name == "__init__.py"
+        files = [file for pattern in ("*.py", "*.cpp") for file in path.parent.rglob(pattern)] if package else [path]
+        root = path.parent.parent if package else path.parent
         entries += [(file.relative_to(root).as_posix(), file.read_bytes()) for file in files]
     total = hashlib.sha256()
     for name, content in sorted(entries):

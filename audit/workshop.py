@@ -11,6 +11,7 @@ import torch
 import audit
 from audit.contracts import Monitor
 from audit.records import StageInfo
+from audit.spiking.kernels import engine
 from audit.store import Artifact, Store, digest, hash_sources
 
 ROOT = Path(audit.__file__).parent
@@ -65,5 +66,9 @@ class Workshop:
 
 
 def code(*parts: str) -> str:
-    """sha256 over the sources of these files and folders of the package: what a stage's result depends on."""
-    return hash_sources(ROOT / part / "__init__.py" if (ROOT / part).is_dir() else ROOT / part for part in parts)
+    """sha256 over the sources of these files and folders of the package: what a stage's result depends on.
+
+    The spiking engine's results depend, in the last bit of a sum, on whether its kernels could be built as well.
+    """
+    sources = hash_sources(ROOT / part / "__init__.py" if (ROOT / part).is_dir() else ROOT / part for part in parts)
+    return digest([sources, engine()]) if "spiking" in parts else sources

@@ -13,8 +13,9 @@ from audit.metrics.energy import HEADLINE
 from audit.monitor import SilentMonitor
 from audit.records import LayerOperations
 from audit.settings import MeasureSettings
+from audit.spiking.activity import Activity
 from audit.spiking.encoding import Coding, Encoder
-from audit.spiking.network import Activity, SpikingNetwork
+from audit.spiking.network import SpikingNetwork
 from audit.spiking.neuron import LIF
 from tests.networks.teachers import CPU, generator, rand, small_ann, tiny_target, tiny_teacher
 
@@ -29,7 +30,8 @@ def counted(coding: Coding, *layers: tuple[str, nn.Module], images: torch.Tensor
     activity = Activity()
     for batch in images.split(1):
         network.outputs_over_time(batch, [1, STEPS], generator(), activity)
-    return {layer.name: layer for layer in count_operations(network, TOY, activity)}
+    task = replace(TOY, image_shape=tuple(images.shape[1:]))
+    return {layer.name: layer for layer in count_operations(network, task, activity)}
 
 
 def convolution() -> nn.Conv2d:
@@ -87,6 +89,40 @@ def test_behind_the_next_neuron_inputs_are_binary_again() -> None:
     # 5/9 at every step: over 0.5 at each of the three.
     assert (operations["fc"].accumulates, operations["fc"].multiply_accumulates) == (2 * STEPS / 2, 0)
     assert operations["conv2"].spikes_per_neuron == pytest.approx(STEPS / 2)
+
+
+@pytest.mark.parametrize("coding", ["rate", "direct"])
+def test_a_network_with_borders_and_a_pooling_costs_what_a_hand_counts(coding: Coding) -> None:
+    # +1 in the corner of 4x4 pixels reaches 2x2 positions, -1 at (1, 2) reaches 3x3; two of them are common and cancel.
+    # Of channel 0 (minus the sum) 7 neurons fire at every step, of channel 1 two: 1 + 3 pooled values are not 0.
+    image = torch.zeros(2, 1, 4, 4)  # and an image that is empty
+    image[0, 0, 0, 0], image[0, 0, 1, 2] = 1.0, -1.0
+    second = nn.Conv2d(2, 3, 3, padding=1, bias=False)
+    nn.init.ones_(second.weight)
+    operations = counted(
+        coding,
+        ("conv", convolution()),
+        ("lif", LIF(0.5)),
+        ("pool", nn.AvgPool2d(2)),
+        ("conv2", second),
+        ("lif2", LIF(0.5)),
+        ("flatten", nn.Flatten()),
+        ("fc", nn.Linear(12, 5)),
+        images=image,
+    )
+    conv, conv2, fc = (operations[name] for name in ("conv", "conv2", "fc"))
+    first = (4 + 9) * 2 / 2
+    expected = (STEPS * first, 0) if coding == "rate" else (0, first)
+    assert (conv.accumulates, conv.multiply_accumulates) == expected
+    assert conv.input_density == pytest.approx(2 / 16 / 2)
+    assert conv.spikes_per_neuron == pytest.approx(9 * STEPS / 32 / 2)
+    # A 3x3 kernel on the 2x2 pooled map: every value reaches 2x2 positions of three channels, not 3x3.
+    assert (conv2.accumulates, conv2.multiply_accumulates) == (0, STEPS * 4 * 2 * 2 * 3 / 2)
+    assert conv2.input_density == pytest.approx(4 / 8 / 2)
+    assert conv2.spikes_per_neuron == pytest.approx(STEPS / 2), "every neuron sees the whole map and fires"
+    assert (fc.accumulates, fc.multiply_accumulates) == (STEPS * 12 * 5 / 2, 0)
+    found = [layer.ann_multiply_accumulates for layer in (conv, conv2, fc)]
+    assert found == [(4 * 4 + 8 * 6 + 4 * 9) * 2, 4 * 4 * 2 * 3, 60]
 
 
 def test_under_direct_coding_the_first_layer_multiplies_once_for_all_time_steps() -> None:

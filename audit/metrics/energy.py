@@ -12,7 +12,7 @@ Constants, pJ in a 45 nm process (Horowitz, ISSCC 2014; a multiply-accumulate is
 Accountings, of the SNN; the ANN is always all its multiply-accumulates:
 
 - 'total over T': every operation of all time-steps, an accumulate for a binary or signed event, a multiply-accumulate
-  for a graded input (after average pooling, or direct coding). **This is what a battery sees.**
+  for a graded input (after average pooling, or direct or phase coding). **This is what a battery sees.**
 - 'mean per time-step': the total over T divided by T. One image takes T of them.
 - 'spike rate x ANN operations': a layer's multiply-accumulates in the ANN, times the spikes per neuron over all T of
   the layer before it (the first layer: non-zero coded inputs per input), each an accumulate. The literature's estimate:

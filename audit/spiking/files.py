@@ -12,8 +12,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from audit.spiking.encoding import Encoder
-from audit.spiking.network import WEIGHTED, SpikingNetwork
+from audit.spiking.network import SpikingNetwork
 from audit.spiking.neuron import LIF
+from audit.spiking.simulation import WEIGHTED
 from audit.spiking.surrogate import Surrogate
 
 _FIELDS: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {

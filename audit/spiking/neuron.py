@@ -1,64 +1,82 @@
 """The leaky integrate-and-fire neuron (PrivateSNN Eq. 1) over a stretch of time-steps."""
 
+import logging
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib.util import find_spec
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
+from audit.spiking.kernels import Kernels, kernels
+from audit.spiking.memory import Pool
 from audit.spiking.surrogate import Surrogate
 
 Reset = Literal["soft", "hard"]
 
+_log = logging.getLogger(__name__)
+
 
 class _Fire(torch.autograd.Function):
-    """Spikes of a stretch of time; the backward pass is written out so that only the slopes are kept."""
+    """Spikes of a stretch of time; the backward pass is written out so that only the potentials are kept.
+
+    Every tensor comes as rows in memory order: [S, R, P] over time, [R, P] for a state, [P] for the threshold. A
+    current of one step, [1, R, P], stays the same in all ``steps``.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, current: Tensor, potential: Tensor, threshold: Tensor, leak: float, reset: Reset, surrogate: Surrogate
-    ) -> tuple[Tensor, Tensor]:
-        spikes = torch.empty_like(current)
-        keep = any(ctx.needs_input_grad[:2])
-        slopes = torch.empty_like(current) if keep else None
-        u = potential.clone()
-        for t in range(len(current)):
-            if leak != 1:
-                u.mul_(leak)
-            u.add_(current[t])
-            if slopes is not None:
-                slopes[t] = surrogate(u, threshold)
-            torch.gt(u, threshold, out=spikes[t])
-            if reset == "soft":
-                u.addcmul_(spikes[t], threshold, value=-1)
-            else:
-                u.masked_fill_(spikes[t] > 0, 0)
-        if slopes is not None:
-            # A hard reset cuts the path through the old potential of a neuron that fired; a soft one does not.
-            ctx.save_for_backward(slopes, *([spikes] if reset == "hard" else []))
-        ctx.leak, ctx.reset = leak, reset
-        return spikes, u
+        ctx: Any,
+        current: Tensor,
+        steps: int,
+        potential: Tensor,
+        threshold: Tensor,
+        leak: float,
+        reset: Reset,
+        surrogate: Surrogate,
+        pool: Pool,
+    ) -> tuple[Tensor, Tensor, int | None]:
+        keep = ctx.needs_input_grad[0] or ctx.needs_input_grad[2]
+        library = _kernels_for(current, potential, threshold)
+        if library is not None:
+            u = pool.empty_like(potential).copy_(potential)
+            spikes, kept, count = library.fire(current, steps, u, threshold, leak, reset == "hard", keep, pool)
+        else:
+            stretch = _compiled(_forward) if current.is_cuda else _forward
+            spikes, u, kept = stretch(current, steps, potential, threshold, leak, reset, keep)
+            count = None
+        if keep:
+            ctx.save_for_backward(kept, threshold)
+        ctx.leak, ctx.reset, ctx.surrogate, ctx.pool = leak, reset, surrogate, pool
+        ctx.repeats = len(current) < steps
+        return spikes, u, count
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        grad_spikes, grad_potential = gradients
-        slopes, *rest = ctx.saved_tensors
-        grad_current = torch.empty_like(slopes)
-        carried = grad_potential.clone()
-        for t in range(len(slopes) - 1, -1, -1):
-            if ctx.reset == "hard":
-                carried.masked_fill_(rest[0][t] > 0, 0)
-            carried.addcmul_(grad_spikes[t], slopes[t])
-            grad_current[t] = carried
-            if ctx.leak != 1:
-                carried.mul_(ctx.leak)
-        return grad_current, carried, None, None, None, None
+    @once_differentiable
+    def backward(ctx: Any, grad_spikes: Tensor, grad_potential: Tensor, _: None) -> tuple[Tensor | None, ...]:
+        kept, threshold = ctx.saved_tensors
+        gradients = grad_spikes.contiguous(), grad_potential.contiguous()
+        library = _kernels_for(kept, *gradients, threshold)
+        if library is not None:
+            grad_current, carried = library.fire_backward(
+                kept, *gradients, threshold, ctx.leak, ctx.reset == "hard", ctx.surrogate, ctx.pool
+            )
+        else:
+            stretch = _compiled(_backward) if kept.is_cuda else _backward
+            grad_current, carried = stretch(kept, *gradients, threshold, ctx.leak, ctx.reset, ctx.surrogate)
+        if ctx.repeats:
+            grad_current = grad_current.sum(0, keepdim=True)
+        return grad_current, None, carried, *(None,) * 5
 
 
 class LIF(nn.Module):
     """u <- leak * u + current; a spike where u > threshold (strict); then u <- u - threshold (soft) or 0 (hard).
 
-    No gradient flows through the reset. ``threshold`` is a buffer, a scalar or [C, 1, 1]; NaN until it is set.
-    The state is an argument and a result, never hidden; train() and eval() behave alike.
+    No gradient flows through the reset. ``threshold`` is a buffer, a scalar, or one value per channel: [C, 1, 1] after
+    a convolution, [D] after a linear layer; NaN until it is set. The state is an argument and a result, never hidden;
+    train() and eval() behave alike.
     """
 
     threshold: Tensor
@@ -80,8 +98,103 @@ class LIF(nn.Module):
         """``current`` [S, B, ...], ``potential`` [B, ...] (None: zeros) -> spikes [S, B, ...], potential [B, ...]."""
         if potential is None:
             potential = torch.zeros_like(current[0])
-        spikes, potential = _Fire.apply(current, potential, self.threshold, self.leak, self.reset, self.surrogate)
-        return spikes, potential
+        spikes, potential, _ = self.stretch(current.flatten(0, 1), len(current), potential)
+        return spikes.unflatten(0, (len(current), -1)), potential
+
+    def stretch(
+        self, current: Tensor, steps: int, potential: Tensor, pool: Pool | None = None
+    ) -> tuple[Tensor, Tensor, int | None]:
+        """The same with time folded into the batch: ``current`` [S * B, ...], or [B, ...] if it stays the same.
+
+        Returns spikes [S * B, ...], the potential after the last step, [B, ...], and the number of spikes where it is
+        known already. ``pool``: where their memory comes from.
+        """
+        batch, *shape = potential.shape
+        threshold = self.threshold.flatten().contiguous()
+        per_channel = [*shape[:1], *(1 for _ in shape[1:])]
+        if len(threshold) > 1 and list(self.threshold.shape) != per_channel:
+            raise ValueError(
+                f"a threshold is one number or one per channel, {per_channel}, not {list(self.threshold.shape)}"
+            )
+        spikes, u, count = _Fire.apply(
+            _rows(current, len(current) // batch, len(threshold)), steps, _rows(potential, 1, len(threshold))[0],
+            threshold, self.leak, self.reset, self.surrogate, pool or Pool(),
+        )  # fmt: skip
+        return _images(spikes, shape), _images(u, shape), count
 
     def extra_repr(self) -> str:
         return f"threshold={self.threshold.flatten()[0]:.4g}, leak={self.leak}, reset={self.reset}"
+
+
+def _forward(
+    current: Tensor, steps: int, potential: Tensor, threshold: Tensor, leak: float, reset: Reset, keep: bool
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """What the kernel computes, in torch: one fused loop where it is compiled for a GPU."""
+    u, spikes, kept = potential, [], []
+    for t in range(steps):
+        u = leak * u + current[t if len(current) == steps else 0]
+        fired = u > threshold
+        if keep:
+            kept.append(u)
+        spikes.append(fired.to(u.dtype))
+        u = torch.where(fired, u - threshold if reset == "soft" else 0.0, u)
+    return torch.stack(spikes), u, torch.stack(kept) if keep else None
+
+
+def _backward(
+    kept: Tensor,
+    grad_spikes: Tensor,
+    grad_potential: Tensor,
+    threshold: Tensor,
+    leak: float,
+    reset: Reset,
+    surrogate: Surrogate,
+) -> tuple[Tensor, Tensor]:
+    carried, grads = grad_potential, []
+    for t in range(len(kept) - 1, -1, -1):
+        if reset == "hard":  # a hard reset cuts the path through the old potential of a neuron that fired
+            carried = torch.where(kept[t] > threshold, 0.0, carried)
+        carried = carried + grad_spikes[t] * surrogate(kept[t], threshold)
+        grads.append(carried)
+        carried = leak * carried
+    return torch.stack(grads[::-1]), carried
+
+
+def _rows(x: Tensor, steps: int, period: int) -> Tensor:
+    """[steps * B, C, ...] as [steps, R, period] with the channels last: rows along which a threshold repeats."""
+    return (x.movedim(1, -1) if x.dim() > 2 else x).reshape(steps, -1, period)
+
+
+def _images(rows: Tensor, shape: Sequence[int]) -> Tensor:
+    """The inverse of `_rows`: [N, *shape]."""
+    if len(shape) < 2:
+        return rows.reshape(-1, *shape)
+    return rows.reshape(-1, *shape[1:], shape[0]).movedim(-1, 1)
+
+
+def _kernels_for(*tensors: Tensor) -> Kernels | None:
+    if any(tensor.device.type != "cpu" or tensor.dtype != torch.float32 for tensor in tensors):
+        return None
+    return kernels()
+
+
+@cache
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function`` through torch.compile, one fused kernel for all time-steps; as it is where that fails."""
+    if find_spec("triton") is None:
+        return function
+    compiled = torch.compile(function, dynamic=True)  # one kernel for layers of every size
+
+    def attempt(*arguments: Any) -> Any:
+        nonlocal compiled
+        try:
+            return compiled(*arguments)
+        except Exception as error:
+            if compiled is function:
+                raise
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            _log.warning("torch.compile of the neuron failed (%s); the plain loop over time-steps is used", reason)
+            compiled = function
+            return function(*arguments)
+
+    return attempt

@@ -11,9 +11,10 @@ from audit.contracts import DefenseContext
 from audit.data.augment import augment
 from audit.spiking.conversion import balance_thresholds
 from audit.spiking.encoding import Coding, Encoder
-from audit.spiking.network import SpikingNetwork, spiking_twin
+from audit.spiking.network import SpikingNetwork
 from audit.spiking.neuron import Reset
 from audit.spiking.surrogate import Shape, Surrogate
+from audit.spiking.twin import spiking_twin
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -28,6 +29,8 @@ class Conversion:
 
     time_steps: Annotated[int, Field(ge=1)] = 150
     coding: Coding = "rate"
+    phases: Annotated[int, Field(ge=1, le=16)] = 8
+    zero_spikes: bool = False
     leak: Annotated[float, Field(ge=0, le=1)] = 1.0
     reset: Reset = "soft"
     threshold_percentile: Annotated[float, Field(gt=0, le=100)] = 100.0
@@ -42,7 +45,8 @@ class Conversion:
     def convert(self, teacher: nn.Sequential, pixels: Tensor, context: DefenseContext) -> SpikingNetwork:
         """The teacher's weights with thresholds balanced on ``pixels`` uint8 [N, C, H, W]."""
         surrogate = Surrogate(self.surrogate, self.surrogate_width, self.surrogate_gain, self.surrogate_per_threshold)
-        network = spiking_twin(teacher, Encoder(self.coding), self.time_steps, self.leak, self.reset, surrogate)
+        encoder = Encoder(self.coding, self.phases, self.zero_spikes)
+        network = spiking_twin(teacher, encoder, self.time_steps, self.leak, self.reset, surrogate)
         network = network.to(context.device).eval()
         generator = torch.Generator().manual_seed(context.seed)
         chosen = pixels[torch.randperm(len(pixels), generator=generator)[: self.threshold_images].sort().values]

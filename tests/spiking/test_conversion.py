@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-import audit.spiking.network as engine
 from audit.errors import AuditError
 from audit.networks.training import predict
 from audit.spiking.conversion import balance_thresholds, match_output_scale
 from audit.spiking.encoding import Coding, Encoder
-from audit.spiking.network import SpikingNetwork, spiking_twin
+from audit.spiking.network import SpikingNetwork
+from audit.spiking.simulation import Execution
+from audit.spiking.twin import spiking_twin
 from tests.networks.teachers import TASK, generator, rand, small_ann, tiny_teacher
 from tests.oracles.simulation import thresholds
 
@@ -24,10 +25,10 @@ def twin(coding: Coding = "rate", steps: int = 9, leak: float = 1.0) -> SpikingN
 @pytest.mark.parametrize("leak", [1.0, 0.8])
 @pytest.mark.parametrize("budget", [1, 10**9])
 def test_thresholds_are_the_largest_currents_of_a_loop_over_all_steps_and_images(
-    coding: Coding, leak: float, budget: int, monkeypatch: pytest.MonkeyPatch
+    coding: Coding, leak: float, budget: int
 ) -> None:
-    monkeypatch.setattr(engine, "CHUNK_ELEMENTS", budget)
     network = twin(coding, leak=leak)
+    network.execution = Execution(memory=budget)
     found = balance_thresholds(network, X, seed=4, batch_size=2)
     source, expected = generator(4), twin(coding, leak=leak)
     trains = [network.encoder(batch, 9, source) for batch in X.split(2)]

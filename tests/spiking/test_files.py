@@ -11,8 +11,9 @@ from torch import nn
 
 from audit.spiking.encoding import Encoder
 from audit.spiking.files import build, describe, load_network, save_network, weights
-from audit.spiking.network import SpikingNetwork, spiking_twin
+from audit.spiking.network import SpikingNetwork
 from audit.spiking.surrogate import Surrogate
+from audit.spiking.twin import spiking_twin
 from tests.networks.teachers import generator, rand, small_ann, small_snn, tiny_target, tiny_teacher
 
 X = rand(3, 2, 6, 6)

@@ -9,11 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-import audit.spiking.network as engine
+import audit.spiking.simulation as engine
 from audit.networks.vgg import vgg
+from audit.spiking.activity import Activity
+from audit.spiking.budget import TimePlan
 from audit.spiking.conversion import balance_thresholds
 from audit.spiking.encoding import Coding, Encoder
-from audit.spiking.network import Activity, SpikingNetwork, spiking_twin
+from audit.spiking.network import SpikingNetwork
+from audit.spiking.simulation import Execution
+from audit.spiking.twin import spiking_twin
 from tests.networks.teachers import generator, rand, small_ann, small_snn
 from tests.oracles.simulation import deconvolved_gradient, run
 
@@ -34,17 +38,20 @@ def test_the_logits_are_those_of_a_loop_over_time_steps(coding: Coding, leak: fl
 
 
 @settings(deadline=None, max_examples=25)
-@given(st.integers(1, 9), st.integers(1, 9), st.sampled_from([1.0, 0.7]), st.sampled_from(["soft", "hard"]))
-def test_the_memory_budget_never_changes_a_logit_a_spike_or_a_gradient(
-    steps: int, chunk: int, leak: float, reset: Reset
+@given(
+    st.sampled_from(["rate", "direct"]), st.integers(1, 9), st.integers(1, 9), st.booleans(),
+    st.sampled_from([1.0, 0.7]), st.sampled_from(["soft", "hard"]),
+)  # fmt: skip
+def test_the_cutting_of_time_never_changes_a_logit_a_spike_or_a_gradient(
+    coding: Coding, steps: int, chunk: int, recompute: bool, leak: float, reset: Reset
 ) -> None:
-    network, results = small_snn("rate", steps, leak, reset), []
-    for budget in (10**9, chunk * len(X) * 4 * 6 * 6):
+    network, results = small_snn(coding, steps, leak, reset), []
+    for plan in (TimePlan.of(steps, steps, False), TimePlan.of(steps, chunk, recompute)):
         x, activity = X.clone().requires_grad_(), Activity()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(engine, "CHUNK_ELEMENTS", budget)
+            patch.setattr(engine, "plan_time", lambda *_, plan=plan: plan)
             logits = network.outputs_over_time(x, [steps], generator(2), activity)[0]
-        logits[:, 1].sum().backward()
+            logits[:, 1].sum().backward()
         assert x.grad is not None
         results.append((logits.detach(), x.grad, activity))
     (logits, gradient, activity), (logits_2, gradient_2, activity_2) = results
@@ -121,12 +128,12 @@ def test_without_dropout_logits_and_input_gradients_are_the_same_in_train_and_ev
 
 
 @pytest.mark.parametrize("budget", [1, 10**9])
-def test_dropout_keeps_one_mask_per_image_for_all_time_steps(monkeypatch: pytest.MonkeyPatch, budget: int) -> None:
-    monkeypatch.setattr(engine, "CHUNK_ELEMENTS", budget)
+def test_dropout_keeps_one_mask_per_image_for_all_time_steps(budget: int) -> None:
     readout = nn.Linear(64, 64, bias=False)
     nn.init.eye_(readout.weight)
     layers = nn.Sequential(OrderedDict(flatten=nn.Flatten(), drop=nn.Dropout(0.25), fc=readout))
     network = SpikingNetwork(layers, Encoder("direct"), 5, output_scale=0.2).train()
+    network.execution = Execution(memory=budget)
     over_time = network.outputs_over_time(torch.ones(2, 1, 8, 8), [1, 2, 5], generator(9))
     assert torch.allclose(over_time[0], over_time[1])
     assert torch.allclose(over_time[0], over_time[2])
@@ -186,7 +193,7 @@ def test_an_activation_that_stands_in_two_places_becomes_two_neurons() -> None:
     torch.testing.assert_close(twin.to_ann()(X), ann(X))
 
 
-@pytest.mark.parametrize("layer", [nn.MaxPool2d(2), nn.BatchNorm2d(4), nn.Sequential(nn.ReLU()), nn.Sigmoid()])
+@pytest.mark.parametrize("layer", [nn.MaxPool2d(2), nn.GroupNorm(2, 4), nn.ModuleList(), nn.Sigmoid()])
 def test_a_layer_without_a_spiking_counterpart_is_named(layer: nn.Module) -> None:
     ann = nn.Sequential(OrderedDict(conv1=nn.Conv2d(2, 4, 3), odd=layer, flatten=nn.Flatten(), fc=nn.Linear(16, 3)))
     with pytest.raises(ValueError, match=rf"layer 'odd' \({type(layer).__name__}\) has no spiking counterpart"):
@@ -215,7 +222,25 @@ def test_activity_counts_the_events_and_spikes_of_the_plain_loop() -> None:
     network.outputs_over_time(X[:2], [7], generator(1), activity)
     train = network.encoder(X[:2], 7, generator(1))
     assert (activity.images, activity.time_steps) == (2, 7)
-    assert torch.equal(activity.inputs["conv1"], (train != 0).sum((0, 1)))
-    assert torch.equal(activity.inputs["fc"], (run(network, train, stop="fc") != 0).sum((0, 1)))
+    assert torch.equal(activity.inputs["conv1"], (train != 0).sum((0, 1, 2)))
+    assert torch.equal(activity.inputs["fc"], (run(network, train, stop="fc") != 0).sum())
     assert activity.spikes["relu1"] == int(run(network, train, stop="conv2").count_nonzero())
-    assert activity.neurons == {"relu1": 4 * 36, "relu2": 4 * 36}
+    assert activity.sizes == {"conv1": 2 * 36, "relu1": 4 * 36, "conv2": 4 * 36, "relu2": 4 * 36, "fc": 36}
+
+
+def test_a_layer_in_two_places_is_refused() -> None:
+    pool = nn.AvgPool2d(2)
+    with pytest.raises(ValueError, match="a layer stands in two places"):
+        SpikingNetwork(nn.Sequential(pool, pool, nn.Flatten(), nn.Linear(4, 2)), Encoder("direct"), 3)
+
+
+def test_an_empty_batch_is_refused() -> None:
+    with pytest.raises(ValueError, match="the batch is empty"):
+        small_snn("direct")(X[:0])
+
+
+def test_a_current_that_depends_on_frozen_weights_only_has_no_gradient() -> None:
+    network = small_snn("rate")
+    network.execution = Execution(memory=1)
+    network.layers[0].requires_grad_(False)
+    assert not network.current_into("relu1", X, generator()).requires_grad

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from audit.spiking.neuron import LIF
+from audit.spiking.neuron import LIF, _backward, _compiled, _forward
 from audit.spiking.surrogate import Surrogate
+from tests.networks.teachers import rand
 from tests.oracles.neuron import lif_by_autograd, lif_by_hand
 
 Reset = Literal["soft", "hard"]
@@ -67,6 +68,27 @@ def test_every_channel_has_its_own_threshold(reset: Reset, leak: float) -> None:
         alone = LIF(threshold, leak, reset)(current[:, :, channel])
         assert torch.equal(spikes[:, :, channel], alone[0])
         assert torch.equal(potential[:, channel], alone[1])
+
+
+def test_thresholds_need_not_lie_side_by_side_in_memory() -> None:
+    current, spread = drawn(9, 2, 4, 3, 3, seed=5), torch.tensor([0.2, 9.0, 0.5, 9.0, 0.9, 9.0, 2.0, 9.0])[::2]
+    for thresholds in (spread.view(4, 1, 1), torch.tensor(0.3).expand(4, 1, 1)):
+        neuron, plain = LIF(), LIF(thresholds.contiguous())
+        neuron.threshold = thresholds
+        assert torch.equal(neuron(current)[0], plain(current)[0])
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (3, 2, 2, 2)])
+def test_a_threshold_per_channel_is_per_channel_whatever_the_number_of_dimensions_or_is_refused(
+    shape: tuple[int, ...],
+) -> None:
+    current, thresholds = drawn(9, 2, *shape, seed=5), [0.2, 0.9, 2.5]
+    try:
+        spikes, _ = LIF(torch.tensor(thresholds).view(3, *(1,) * (len(shape) - 1)))(current)
+    except ValueError:
+        return
+    for channel, threshold in enumerate(thresholds):
+        assert torch.equal(spikes[:, :, channel], LIF(threshold)(current[:, :, channel])[0])
 
 
 @untimed
@@ -145,3 +167,22 @@ def test_the_threshold_is_state_and_is_not_trained() -> None:
 def test_a_leak_outside_0_1_is_refused(leak: float) -> None:
     with pytest.raises(ValueError, match=r"leak is a factor in \[0, 1\]"):
         LIF(1.0, leak)
+
+
+def test_the_compiled_neuron_of_a_gpu_is_the_plain_one() -> None:
+    """Compiled for the CPU here: the same functions, by the same compiler."""
+    pytest.importorskip("triton")
+    forward, backward = _compiled(_forward), _compiled(_backward)
+    for shape in ((3, 5, 1), (3, 7, 1), (2, 9, 4)):
+        current, potential, threshold = (
+            rand(*shape, seed=1),
+            rand(*shape[1:], seed=2),
+            rand(shape[2], seed=3).abs() + 0.2,
+        )
+        expected = _forward(current, shape[0], potential, threshold, 0.9, "soft", True)
+        found = forward(current, shape[0], potential, threshold, 0.9, "soft", True)
+        torch.testing.assert_close(found, expected)
+        kept = expected[2]
+        assert kept is not None
+        arguments = kept, rand(*shape, seed=4), rand(*shape[1:], seed=5), threshold, 0.9, "soft", Surrogate()
+        torch.testing.assert_close(backward(*arguments), _backward(*arguments))

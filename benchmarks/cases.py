@@ -46,10 +46,11 @@ class Case:
     time_steps: int
     gradient: bool
     peers: tuple[str, ...]
-    precision: str = "float32"
 
     def make(self) -> Made:
-        network = spiking_vgg(self.model, self.time_steps)
+        return self.of(spiking_vgg(self.model, self.time_steps))
+
+    def of(self, network: SpikingNetwork) -> Made:
         generator = torch.Generator().manual_seed(1)
         train = network.encoder(images(BATCH, seed=1), self.time_steps, generator)
         return Made(network.train(self.gradient), train, self.gradient)

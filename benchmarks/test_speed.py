@@ -53,7 +53,7 @@ def test_speed(benchmark: BenchmarkFixture, case: str, name: str) -> None:
     benchmark.group = case
     benchmark.extra_info.update(
         case=case, implementation=name, cpu_seconds=min(seconds), threads=torch.get_num_threads(), deviation=deviation,
-        operations=made.operations, peak_bytes=peak_above_weights(case, name), matmul_flops=_matmul_flops(),
+        operations=made.operations, peak_bytes=peak_above_weights(case, name, made.network), matmul_flops=_matmul_flops(),
     )  # fmt: skip
     assert deviation <= TOLERANCE.get(name, 0.0)
     if name == "ours":

@@ -56,7 +56,7 @@ class Case:
         return Made(network.train(self.gradient), train, self.gradient)
 
 
-ALL = tuple(name for name in PEERS if name != "ours")
+ALL = tuple(name for name in PEERS if name != "ours")  # the plain loop first: the others are compared with it
 CASES: dict[str, Case] = {
     "vgg9 forward T=100": Case("vgg9", 100, False, ALL),
     "vgg16 forward T=100": Case("vgg16", 100, False, ALL),

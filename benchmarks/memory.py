@@ -1,4 +1,4 @@
-"""Peak memory of one simulation in a process of its own: `python -m benchmarks.memory CASE IMPLEMENTATION FILE THREADS`."""
+"""Peak memory of one simulation, in a process of its own: `python -m benchmarks.memory CASE NAME FILE THREADS`."""
 
 import ctypes
 import gc

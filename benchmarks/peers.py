@@ -166,10 +166,10 @@ def snntorch(network: SpikingNetwork) -> Simulate:
 
 
 PEERS: dict[str, Callable[[SpikingNetwork], Simulate]] = {
-    "ours": ours,
-    "ours, bfloat16": ours_bfloat16,
     "plain loop": plain_loop,
     "published code's loop": published_loop,
     "SpikingJelly, multi-step": spikingjelly,
     "snnTorch": snntorch,
+    "ours, bfloat16": ours_bfloat16,
+    "ours": ours,
 }

@@ -51,9 +51,10 @@ def test_speed(benchmark: BenchmarkFixture, case: str, name: str) -> None:
     expected, expected_gradients = _reference.setdefault(case, (logits, gradients))
     deviation = float((logits - expected).norm() / expected.norm())
     benchmark.group = case
+    peak_bytes = peak_above_weights(case, name, made.network)
     benchmark.extra_info.update(
         case=case, implementation=name, cpu_seconds=min(seconds), threads=torch.get_num_threads(), deviation=deviation,
-        operations=made.operations, peak_bytes=peak_above_weights(case, name, made.network), matmul_flops=_matmul_flops(),
+        operations=made.operations, peak_bytes=peak_bytes, matmul_flops=_matmul_flops(),
     )  # fmt: skip
     assert deviation <= TOLERANCE.get(name, 0.0)
     if name == "ours":

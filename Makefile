@@ -32,7 +32,7 @@ test: $(READY)-test ## run the tests
 
 bench: $(READY)-test ## time the spiking engine beside a plain loop, SpikingJelly and snnTorch: half an hour
 	@mkdir -p .benchmarks
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest benchmarks --benchmark-json=.benchmarks/latest.json $(ARGS)
+	OMP_WAIT_POLICY=PASSIVE THP_MEM_ALLOC_ENABLE=1 $(BIN)/python -m pytest benchmarks --benchmark-json=.benchmarks/latest.json $(ARGS)
 	$(BIN)/python -m benchmarks.table .benchmarks/latest.json
 
 setup: $(READY)-dev ## make .venv with everything that development needs

@@ -7,6 +7,7 @@ from audit.networks.vgg import vgg
 from audit.spiking.activity import Activity
 from audit.spiking.encoding import Encoder
 from audit.spiking.network import SpikingNetwork
+from audit.spiking.simulation import Simulation
 from audit.spiking.surrogate import Surrogate
 from audit.spiking.twin import spiking_twin
 
@@ -35,11 +36,13 @@ def spiking_vgg(name: str, time_steps: int, exact: bool = True, rate: float = RA
     network = spiking_twin(ann, Encoder("rate"), time_steps, surrogate=Surrogate(per_threshold=True))
     x = images(4, seed)
     for layer, neuron in network.neurons.items():
-        low, high = 0.0, float(network.current_into(layer, x, torch.Generator().manual_seed(seed)).max())
+        chunks = Simulation(network, x, time_steps, torch.Generator().manual_seed(seed), stop=layer).run()
+        current = torch.cat([current for current, _ in chunks])
+        low, high = 0.0, float(current.max())
         for _ in range(10):  # the rate falls as the threshold rises
             middle = (low + high) / 2
             neuron.threshold.fill_(round(middle / UNIT) * UNIT if exact else middle)
-            low, high = (middle, high) if rates(network, x, 20)[layer] > rate else (low, middle)
+            low, high = (middle, high) if float(neuron(current)[0].mean()) > rate else (low, middle)
     return network
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from audit.spiking.neuron import LIF
 
 # Bytes of the widest layer's activations in one chunk: on a CPU they should not leave the cache, and a GPU wants work.
-CPU_CHUNK, GPU_CHUNK = 2**25, 2**29
+CPU_CHUNK, GPU_CHUNK = 2**24, 2**29
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from audit.spiking.events import convolve
 from audit.spiking.kernels import Packed
 from audit.spiking.memory import Pool
 from audit.spiking.neuron import LIF
+from audit.spiking.pooling import average_pool
 
 if TYPE_CHECKING:
     from audit.spiking.network import SpikingNetwork
@@ -113,7 +114,13 @@ class Simulation:
         x = x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
         low = self.network.execution.precision == "bfloat16"
         with torch.autocast(x.device.type, torch.bfloat16, enabled=low):
-            h, counts = convolve(layer, x, self.packed, self.pool) if isinstance(layer, nn.Conv2d) else (layer(x), None)
+            counts = None
+            if isinstance(layer, nn.Conv2d):
+                h, counts = convolve(layer, x, self.packed, self.pool)
+            elif isinstance(layer, nn.AvgPool2d) and x.dim() == 4:
+                h = average_pool(layer, x, self.pool)
+            else:
+                h = layer(x)
         if stretch.activity is not None and isinstance(layer, WEIGHTED):
             stretch.activity.add_inputs(name, x, counts, stretch.once)
         return h.float() if low else h

@@ -37,11 +37,11 @@ WIDEST = len(X) * max(2 * 8 * 8, *SIZES.values())
 
 
 def bytes_needed(plan: TimePlan, steps: int, gradient: bool) -> int:
-    """The model in `plan_time`'s docstring."""
+    """The model in `plan_time`: docstring and, for what is computed twice, the comment."""
     if not gradient:
         return 3 * 4 * WIDEST * plan.chunks[-1] + 4 * NEURONS
     if plan.recompute:
-        return 4 * NEURONS * len(plan.chunks) + (5 * NEURONS + 12 * 4 * WIDEST) * plan.chunks[-1]
+        return 4 * NEURONS * len(plan.chunks) + (5 * NEURONS + 4 * WIDEST) * plan.chunks[-1]
     return 5 * NEURONS * steps + 12 * 4 * WIDEST * plan.chunks[-1]
 
 

@@ -39,8 +39,8 @@ FORMATS: tuple[Format, ...] = ("csv", "md", "tex")
 ABLATION = {"data-free-conversion": "DC", "dc-cet": "DC + CET", "privatesnn": "DC + CET + OD"}
 ENERGY_REMARKS = (
     "Operations are counted in real runs, over all T time-steps. AC: an accumulate, a binary or signed event times its "
-    "fan-out. MAC: a multiply-accumulate, for a graded input (after average pooling, or direct or phase coding). ANN MAC: a "
-    "multiply-accumulate of the teacher on the same image.",
+    "fan-out. MAC: a multiply-accumulate, for a graded input (after average pooling, or direct or phase coding). ANN "
+    "MAC: a multiply-accumulate of the teacher on the same image.",
     "Energy ratios are ANN energy / SNN energy: above 1× the spiking network needs less. They count arithmetic only: "
     "no memory traffic, no peripheral circuits.",
     "Total over T: every operation of all T time-steps. This is what a battery sees, and the headline. Mean per "

@@ -169,16 +169,19 @@ class Kernels:
         leak: float,
         hard: bool,
         surrogate: Surrogate,
-        pool: Pool,
-    ) -> tuple[Tensor, Tensor]:
-        """From what `fire` kept, and the gradients of its results: those of the current and of the first potential."""
-        carried, grad_current = grad_potential.clone(), pool.empty_like(potentials)
+        grad_current: Tensor,
+    ) -> Tensor:
+        """From what `fire` kept, and the gradients of its results, to the gradient of the first potential.
+
+        That of the current is written into ``grad_current``, which may be ``potentials`` itself.
+        """
+        carried = grad_potential.clone()
         self._functions.audit_fire_backward(
             potentials.data_ptr(), grad_spikes.data_ptr(), carried.data_ptr(), threshold.data_ptr(), threshold.numel(),
             leak, hard, SHAPES.index(surrogate.shape), surrogate.width, surrogate.gain, surrogate.per_threshold,
             grad_current.data_ptr(), len(potentials), carried.numel(),
         )  # fmt: skip
-        return grad_current, carried
+        return carried
 
 
 @cache

@@ -11,6 +11,7 @@ from torch import Tensor
 # Below this size the system's allocator does well; above it, it maps fresh pages for nearly every tensor.
 SMALL = 2**19
 HUGE_PAGE = 2**21
+SPARE = 4  # unused blocks of one size that are kept; what is beyond goes back to the system
 
 
 class Pool:
@@ -30,7 +31,7 @@ class Pool:
         block = self._block(count * 4)
         array = np.frombuffer(block, dtype=np.float32, count=count)
         # The tensor holds the array, and nothing else does: when the tensor goes, the block is free.
-        weakref.finalize(array, self._free.append, block).atexit = False
+        weakref.finalize(array, _give_back, block, self._free).atexit = False
         return torch.from_numpy(array).view(shape)
 
     def empty_like(self, tensor: Tensor) -> Tensor:
@@ -45,6 +46,11 @@ class Pool:
         if hasattr(mmap, "MADV_HUGEPAGE"):
             block.madvise(mmap.MADV_HUGEPAGE)
         return block
+
+
+def _give_back(block: mmap.mmap, free: list[mmap.mmap]) -> None:
+    if sum(len(other) == len(block) for other in free) < SPARE:
+        free.append(block)
 
 
 def _rounded(size: int) -> int:

@@ -37,6 +37,7 @@ class _Fire(torch.autograd.Function):
         reset: Reset,
         surrogate: Surrogate,
         pool: Pool,
+        overwrite: bool,
     ) -> tuple[Tensor, Tensor, int | None]:
         keep = ctx.needs_input_grad[0] or ctx.needs_input_grad[2]
         library = _kernels_for(current, potential, threshold)
@@ -49,7 +50,7 @@ class _Fire(torch.autograd.Function):
             count = None
         if keep:
             ctx.save_for_backward(kept, threshold)
-        ctx.leak, ctx.reset, ctx.surrogate, ctx.pool = leak, reset, surrogate, pool
+        ctx.leak, ctx.reset, ctx.surrogate, ctx.pool, ctx.overwrite = leak, reset, surrogate, pool, overwrite
         ctx.repeats = len(current) < steps
         return spikes, u, count
 
@@ -60,15 +61,16 @@ class _Fire(torch.autograd.Function):
         gradients = grad_spikes.contiguous(), grad_potential.contiguous()
         library = _kernels_for(kept, *gradients, threshold)
         if library is not None:
-            grad_current, carried = library.fire_backward(
-                kept, *gradients, threshold, ctx.leak, ctx.reset == "hard", ctx.surrogate, ctx.pool
+            grad_current = kept if ctx.overwrite else ctx.pool.empty_like(kept)
+            carried = library.fire_backward(
+                kept, *gradients, threshold, ctx.leak, ctx.reset == "hard", ctx.surrogate, grad_current
             )
         else:
             stretch = _compiled(_backward) if kept.is_cuda else _backward
             grad_current, carried = stretch(kept, *gradients, threshold, ctx.leak, ctx.reset, ctx.surrogate)
         if ctx.repeats:
             grad_current = grad_current.sum(0, keepdim=True)
-        return grad_current, None, carried, *(None,) * 5
+        return grad_current, None, carried, *(None,) * 6
 
 
 class LIF(nn.Module):
@@ -102,12 +104,13 @@ class LIF(nn.Module):
         return spikes.unflatten(0, (len(current), -1)), potential
 
     def stretch(
-        self, current: Tensor, steps: int, potential: Tensor, pool: Pool | None = None
+        self, current: Tensor, steps: int, potential: Tensor, pool: Pool | None = None, overwrite: bool = False
     ) -> tuple[Tensor, Tensor, int | None]:
         """The same with time folded into the batch: ``current`` [S * B, ...], or [B, ...] if it stays the same.
 
         Returns spikes [S * B, ...], the potential after the last step, [B, ...], and the number of spikes where it is
-        known already. ``pool``: where their memory comes from.
+        known already. ``pool``: where their memory comes from. ``overwrite``: the backward pass runs once, and may
+        write over what was kept for it.
         """
         batch, *shape = potential.shape
         threshold = self.threshold.flatten().contiguous()
@@ -118,7 +121,7 @@ class LIF(nn.Module):
             )
         spikes, u, count = _Fire.apply(
             _rows(current, len(current) // batch, len(threshold)), steps, _rows(potential, 1, len(threshold))[0],
-            threshold, self.leak, self.reset, self.surrogate, pool or Pool(),
+            threshold, self.leak, self.reset, self.surrogate, pool or Pool(), overwrite,
         )  # fmt: skip
         return _images(spikes, shape), _images(u, shape), count
 

@@ -43,6 +43,7 @@ class Stretch:
     potentials: dict[str, Tensor]
     activity: Activity | None = None
     once: bool = False
+    overwrite: bool = False  # the backward pass runs once: it may write over what was kept for it
 
 
 @dataclass
@@ -91,11 +92,16 @@ class Simulation:
             yield out.unflatten(0, (-1, len(x))), steps
 
     def chunk(
-        self, train: Tensor, steps: int, state: Sequence[Tensor], activity: Activity | None
+        self,
+        train: Tensor,
+        steps: int,
+        state: Sequence[Tensor],
+        activity: Activity | None = None,
+        overwrite: bool = False,
     ) -> tuple[Tensor, ...]:
         """The output and the potentials of all neuron layers after ``steps`` more steps, from those before."""
         potentials = dict(zip(self.neurons, state, strict=False))
-        out = self._through(self.layers, train, Stretch(steps, potentials, activity))
+        out = self._through(self.layers, train, Stretch(steps, potentials, activity, overwrite=overwrite))
         return out, *potentials.values()
 
     def _through(self, layers: Layers, h: Tensor, stretch: Stretch) -> Tensor:
@@ -129,7 +135,9 @@ class Simulation:
         potential = stretch.potentials.get(name)
         if potential is None:
             potential = torch.zeros_like(current[: len(self.x)])
-        h, stretch.potentials[name], count = lif.stretch(current, stretch.steps, potential, self.pool)
+        h, stretch.potentials[name], count = lif.stretch(
+            current, stretch.steps, potential, self.pool, stretch.overwrite
+        )
         if stretch.activity is not None:
             stretch.activity.add_spikes(name, h.count_nonzero() if count is None else count, h[0].numel())
         return h
@@ -159,6 +167,7 @@ class _Recomputed(torch.autograd.Function):
     def forward(ctx: Any, simulation: Simulation, steps: int, train: Tensor, states: int, *tensors: Tensor) -> Any:
         ctx.simulation, ctx.steps, ctx.states = simulation, steps, states
         ctx.save_for_backward(train, *tensors)
+        ctx.set_materialize_grads(False)  # nothing comes back through the potentials after the last step
         return simulation.chunk(train, steps, tensors[:states], simulation.activity)
 
     @staticmethod
@@ -169,8 +178,9 @@ class _Recomputed(torch.autograd.Function):
         inputs = [tensor.detach().requires_grad_(need) for tensor, need in zip((train, *tensors), needed, strict=True)]
         inputs[1 + ctx.states :] = tensors[ctx.states :]  # the parameters themselves
         with torch.enable_grad():
-            outputs = ctx.simulation.chunk(inputs[0], ctx.steps, inputs[1 : 1 + ctx.states], None)
-        pairs = [(out, grad) for out, grad in zip(outputs, gradients, strict=True) if out.requires_grad]
+            outputs = ctx.simulation.chunk(inputs[0], ctx.steps, inputs[1 : 1 + ctx.states], overwrite=True)
+        reached = zip(outputs, gradients, strict=True)
+        pairs = [(out, grad) for out, grad in reached if out.requires_grad and grad is not None]
         wanted = [tensor for tensor, need in zip(inputs, needed, strict=True) if need]
         outs, grads_of = zip(*pairs, strict=True)
         found = iter(torch.autograd.grad(outs, wanted, grads_of, allow_unused=True))

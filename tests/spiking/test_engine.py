@@ -178,6 +178,21 @@ def test_frozen_weights_leave_the_gradient_of_the_image_as_it_is(recompute: bool
     assert torch.equal(frozen, expected)
 
 
+@pytest.mark.parametrize("recompute", [True, False])
+def test_a_retained_graph_gives_the_same_gradient_twice(
+    recompute: bool, monkeypatch: pytest.MonkeyPatch, library: object
+) -> None:
+    planned(monkeypatch, 7, 3, recompute)
+    network, x = exact_snn(), images("rate").requires_grad_()
+    inputs = [x, *network.parameters()]
+    logits = network.outputs_over_time(x, [7], generator(3))[-1]
+    loss = nn.functional.cross_entropy(logits, CLASSES)
+    first = torch.autograd.grad(loss, inputs, retain_graph=True)
+    for again, once in zip(torch.autograd.grad(loss, inputs), first, strict=True):
+        assert torch.equal(again, once)
+    assert first[0].count_nonzero() > 0
+
+
 @pytest.mark.parametrize("coding", ["rate", "direct"])
 @pytest.mark.parametrize("recompute", [True, False])
 def test_some_weights_can_be_frozen_and_some_trained(coding: Coding, recompute: bool) -> None:

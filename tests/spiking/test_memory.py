@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audit.spiking.memory import SMALL, Pool
+from audit.spiking.memory import SMALL, SPARE, Pool
 
 LARGE = SMALL // 4  # float32 numbers: from here on the pool has its own memory
 
@@ -44,6 +44,14 @@ def test_a_view_keeps_the_memory_alive(keep) -> None:  # type: ignore[no-untyped
     other = pool.empty(LARGE).fill_(2.0)
     assert other.data_ptr() != address
     assert bool((view == 1).all())
+
+
+def test_memory_beyond_a_few_spare_blocks_goes_back_to_the_system() -> None:
+    pool = Pool()
+    tensors = [pool.empty(LARGE) for _ in range(SPARE + 3)] + [pool.empty(2 * LARGE)]
+    assert pool._free == []
+    del tensors
+    assert sorted(len(block) for block in pool._free) == [4 * LARGE] * SPARE + [8 * LARGE]
 
 
 def test_what_autograd_saved_keeps_the_memory_alive() -> None:

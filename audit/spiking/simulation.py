@@ -1,6 +1,6 @@
 """One call of a spiking network: time in chunks, folded into the batch; only the neurons carry a state."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -95,12 +95,16 @@ class Simulation:
         self,
         train: Tensor,
         steps: int,
-        state: Sequence[Tensor],
+        state: list[Tensor],
         activity: Activity | None = None,
         overwrite: bool = False,
     ) -> tuple[Tensor, ...]:
-        """The output and the potentials of all neuron layers after ``steps`` more steps, from those before."""
+        """The output and the potentials of all neuron layers after ``steps`` more steps, from those before.
+
+        Empties ``state``, so that each layer's memory is free again once the layer has gone on from it.
+        """
         potentials = dict(zip(self.neurons, state, strict=False))
+        state.clear()
         out = self._through(self.layers, train, Stretch(steps, potentials, activity, overwrite=overwrite))
         return out, *potentials.values()
 
@@ -132,7 +136,7 @@ class Simulation:
         return h.float() if low else h
 
     def _fire(self, name: str, lif: LIF, current: Tensor, stretch: Stretch) -> Tensor:
-        potential = stretch.potentials.get(name)
+        potential = stretch.potentials.pop(name, None)
         if potential is None:
             potential = torch.zeros_like(current[: len(self.x)])
         h, stretch.potentials[name], count = lif.stretch(
@@ -168,7 +172,7 @@ class _Recomputed(torch.autograd.Function):
         ctx.simulation, ctx.steps, ctx.states = simulation, steps, states
         ctx.save_for_backward(train, *tensors)
         ctx.set_materialize_grads(False)  # nothing comes back through the potentials after the last step
-        return simulation.chunk(train, steps, tensors[:states], simulation.activity)
+        return simulation.chunk(train, steps, list(tensors[:states]), simulation.activity)
 
     @staticmethod
     @once_differentiable

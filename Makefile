@@ -30,7 +30,7 @@ demo: $(READY)-run ## audit PrivateSNN on handwritten digits with every attack
 test: $(READY)-test ## run the tests
 	$(BIN)/python -m pytest $(ARGS)
 
-bench: $(READY)-test ## time the spiking engine beside a plain loop, SpikingJelly and snnTorch: half an hour
+bench: $(READY)-test ## time the spiking engine beside a plain loop, SpikingJelly and snnTorch: some fifteen minutes
 	@mkdir -p .benchmarks
 	OMP_WAIT_POLICY=PASSIVE THP_MEM_ALLOC_ENABLE=1 $(BIN)/python -m pytest benchmarks --benchmark-json=.benchmarks/latest.json $(ARGS)
 	$(BIN)/python -m benchmarks.table .benchmarks/latest.json

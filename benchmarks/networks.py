@@ -48,7 +48,7 @@ def spiking_vgg(name: str, time_steps: int, exact: bool = True, rate: float = RA
 
 @torch.no_grad()
 def rates(network: SpikingNetwork, x: Tensor, time_steps: int, seed: int = 0) -> dict[str, float]:
-    """Spikes per neuron and time-step of every neuron layer (0 where the threshold is not yet set)."""
+    """Spikes per neuron and time-step of every neuron layer."""
     activity = Activity()
     network.outputs_over_time(x, [time_steps], torch.Generator().manual_seed(seed), activity)
     return {name: count / activity.sizes[name] / len(x) / time_steps for name, count in activity.spikes.items()}

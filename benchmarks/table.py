@@ -9,6 +9,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ HEAD = (
     "of matrix-product peak", "logits differ by",
 )  # fmt: skip
 
+PACKAGES = ("torch", "spikingjelly", "snntorch")
+
 Run = dict[str, Any]
 
 
@@ -28,6 +31,19 @@ def runs_of(results: dict[str, Any]) -> list[Run]:
     if "runs" in results:
         return list(results["runs"])
     return [{**run["extra_info"], "wall_seconds": run["stats"]["min"]} for run in results["benchmarks"]]
+
+
+def made_with(results: dict[str, Any]) -> dict[str, Any]:
+    """The commit, the processor and the versions behind a record."""
+    if "made_with" in results:
+        return dict(results["made_with"])
+    commit, machine = results["commit_info"], results["machine_info"]
+    return {
+        "commit": commit["id"] + (" and changes" if commit["dirty"] else ""),
+        "processor": machine["cpu"].get("brand_raw", machine["machine"]),
+        "python": machine["python_version"],
+        "packages": {name: version(name) for name in PACKAGES},
+    }
 
 
 def markdown(runs: list[Run]) -> str:
@@ -52,7 +68,7 @@ def _rows(group: list[Run], ours: Run) -> Iterator[Iterable[str]]:
             f"{run['peak_bytes'] / 1e6:.0f}",
             f"{run['peak_bytes'] / ours['peak_bytes']:.1f}",
             f"{run['operations'] / run['wall_seconds'] / peak:.2f}",
-            f"{run['deviation']:.1%}" if run["deviation"] else "nothing",
+            "not compared" if len(group) == 1 else f"{run['deviation']:.1%}" if run["deviation"] else "nothing",
         )
 
 
@@ -75,7 +91,8 @@ def main() -> None:
     parser.add_argument("--keep", action="store_true")
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
-    runs = runs_of(json.loads(options.results.read_text()))
+    results = json.loads(options.results.read_text())
+    runs = runs_of(results)
     if options.check:
         if with_table(README.read_text(), runs) != README.read_text():
             raise SystemExit(
@@ -83,7 +100,7 @@ def main() -> None:
             )
         return
     if options.keep:
-        KEPT.write_text(json.dumps({"runs": runs}, indent=1) + "\n")
+        KEPT.write_text(json.dumps({"made_with": made_with(results), "runs": runs}, indent=1) + "\n")
         README.write_text(with_table(README.read_text(), runs))
     sys.stdout.write(markdown(runs))
 

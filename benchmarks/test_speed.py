@@ -13,6 +13,7 @@ from torch import Tensor
 
 from benchmarks.cases import CASES, Made
 from benchmarks.memory import peak_above_weights
+from benchmarks.networks import images, rates
 from benchmarks.peers import PEERS
 
 RUNS = [(case, name) for case, chosen in CASES.items() for name in (*chosen.peers, "ours")]
@@ -37,6 +38,9 @@ def test_speed(benchmark: BenchmarkFixture, case: str, name: str) -> None:
     if case not in _made:
         _made.clear()
         _made[case] = CASES[case].make()
+        network = _made[case].network
+        for layer, rate in rates(network, images(4), network.time_steps).items():
+            assert 0.05 <= rate <= 0.10, f"{layer} spikes at {rate:.3f}: not what the table says"
     made, seconds = _made[case], []
     simulate = PEERS[name](made.network)
     made.step(simulate, made.train[:2, :1])  # what is loaded or compiled on first use

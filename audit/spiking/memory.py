@@ -42,10 +42,17 @@ class Pool:
         fitting = [i for i, block in enumerate(self._free) if size <= len(block) <= max(size * 9 // 8, _rounded(size))]
         if fitting:
             return self._free.pop(min(fitting, key=lambda i: len(self._free[i])))
-        block = mmap.mmap(-1, _rounded(size))
+        block = _mapped(_rounded(size))
         if hasattr(mmap, "MADV_HUGEPAGE"):
             block.madvise(mmap.MADV_HUGEPAGE)
         return block
+
+
+def _mapped(size: int) -> mmap.mmap:
+    # Python's default is shared memory: a forked process would write into ours, and there are no large pages for it.
+    if hasattr(mmap, "MAP_PRIVATE"):
+        return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return mmap.mmap(-1, size)
 
 
 def _give_back(block: mmap.mmap, free: list[mmap.mmap]) -> None:

@@ -25,7 +25,7 @@ Layers = list[tuple[str, nn.Module]]
 
 @dataclass(frozen=True)
 class Execution:
-    """How a simulation is computed. It changes no spike and no gradient, but for the rounding of ``bfloat16``.
+    """How a simulation is computed. It changes results by the rounding of sums only, with ``bfloat16`` by its rounding.
 
     ``memory``: bytes that the activations of one call may take; what does not fit is computed a second time for the
     backward pass. ``precision``: ``bfloat16`` runs dense weight layers in it; neurons and sums stay in float32.
@@ -69,6 +69,11 @@ class Simulation:
         split = first if self.network.encoder.static else 0
         self.prefix, self.layers = layers[:split], layers[split:]
         self.neurons = [name for name, layer in layers if isinstance(layer, LIF)]
+        unset = [name for name, layer in layers if isinstance(layer, LIF) and layer.threshold.isnan().any()]
+        if unset:
+            raise ValueError(f"layer '{unset[0]}' has no threshold yet: balance the thresholds, or set it")
+        # What the backward pass computes again must be what was computed, whatever is switched in between.
+        self.training, self.precision = self.network.training, self.network.execution.precision
         self.mask_generator = _mask_generator(self.network, self.generator, self.x.device)
 
     def run(self) -> Iterator[tuple[Tensor, int]]:
@@ -77,7 +82,6 @@ class Simulation:
         network.encoder.check(x)
         constant = self._through(self.prefix, x, Stretch(1, {}, self.activity, once=True)) if self.prefix else None
         plan = plan_time(network.layers, x, self.steps, self._differentiates(), network.execution.memory)
-        parameters = [weight for _, layer in self.layers for weight in layer.parameters()]
         state: list[Tensor] = []
         start = 0
         for steps in plan.chunks:
@@ -85,11 +89,15 @@ class Simulation:
             if train is None:
                 train = network.encoder(x, steps, self.generator, start, network.time_steps).flatten(0, 1)
             if plan.recompute:
-                out, *state = _Recomputed.apply(self, steps, train, len(state), *state, *parameters)
+                out, *state = _Recomputed.apply(self, steps, train, len(state), *state, *self.tensors())
             else:
                 out, *state = self.chunk(train, steps, state, self.activity)
             start += steps
             yield out.unflatten(0, (-1, len(x))), steps
+
+    def tensors(self) -> list[Tensor]:
+        """Weights and thresholds of the layers that see time, in order."""
+        return [tensor for _, layer in self.layers for tensor in (*layer.parameters(), *layer.buffers())]
 
     def chunk(
         self,
@@ -122,7 +130,7 @@ class Simulation:
     def _weigh(self, name: str, layer: nn.Module, x: Tensor, stretch: Stretch) -> Tensor:
         """A layer without a state."""
         x = x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
-        low = self.network.execution.precision == "bfloat16"
+        low = self.precision == "bfloat16"
         with torch.autocast(x.device.type, torch.bfloat16, enabled=low):
             counts = None
             if isinstance(layer, nn.Conv2d):
@@ -148,7 +156,7 @@ class Simulation:
 
     def _drop(self, name: str, layer: nn.Dropout, h: Tensor) -> Tensor:
         """One mask per sample for all time-steps."""
-        if not self.network.training or layer.p == 0:
+        if not self.training or layer.p == 0:
             return h
         samples = h.unflatten(0, (-1, len(self.x)))
         if name not in self.masks:
@@ -177,7 +185,12 @@ class _Recomputed(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        train, *tensors = ctx.saved_tensors
+        train, *tensors = ctx.saved_tensors  # autograd says so if one of them was changed in place
+        if any(now is not then for now, then in zip(ctx.simulation.tensors(), tensors[ctx.states :], strict=True)):
+            raise RuntimeError(
+                "the network's weights or thresholds are not those of the forward pass, and its backward pass computes "
+                "the simulation again: keep them until then, or give it more memory (network.execution)"
+            )
         needed = [ctx.needs_input_grad[2], *ctx.needs_input_grad[4:]]
         inputs = [tensor.detach().requires_grad_(need) for tensor, need in zip((train, *tensors), needed, strict=True)]
         inputs[1 + ctx.states :] = tensors[ctx.states :]  # the parameters themselves
@@ -185,6 +198,8 @@ class _Recomputed(torch.autograd.Function):
             outputs = ctx.simulation.chunk(inputs[0], ctx.steps, inputs[1 : 1 + ctx.states], overwrite=True)
         reached = zip(outputs, gradients, strict=True)
         pairs = [(out, grad) for out, grad in reached if out.requires_grad and grad is not None]
+        if not pairs:
+            return (None,) * (4 + len(tensors))
         wanted = [tensor for tensor, need in zip(inputs, needed, strict=True) if need]
         outs, grads_of = zip(*pairs, strict=True)
         found = iter(torch.autograd.grad(outs, wanted, grads_of, allow_unused=True))

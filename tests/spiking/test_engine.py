@@ -179,6 +179,44 @@ def test_frozen_weights_leave_the_gradient_of_the_image_as_it_is(recompute: bool
 
 
 @pytest.mark.parametrize("recompute", [True, False])
+def test_what_is_switched_before_the_backward_pass_does_not_reach_it(
+    recompute: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned(monkeypatch, 7, 3, recompute)
+    x = images("rate")
+
+    def gradient(switch: bool) -> Tensor:
+        network = exact_snn(dropout=0.5).train()
+        logits = network.outputs_over_time(x, [7], generator(3))[-1]
+        if switch:
+            network.eval()
+            network.execution = Execution(precision="bfloat16")
+        return torch.autograd.grad(nn.functional.cross_entropy(logits, CLASSES), list(network.parameters()))[0]
+
+    assert torch.equal(gradient(True), gradient(False))
+
+
+def test_a_second_computation_with_other_weights_or_thresholds_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    planned(monkeypatch, 7, 3, True)
+    network, x = exact_snn(), images("rate")
+    logits = network.outputs_over_time(x, [7], generator(3))[-1]
+    next(iter(network.neurons.values())).threshold.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        logits.sum().backward()
+    given = {name: weight.detach().clone().requires_grad_() for name, weight in network.named_parameters()}
+    logits = torch.func.functional_call(network, given, (x, generator(3), 7))
+    with pytest.raises(RuntimeError, match="are not those of the forward pass"):
+        logits.sum().backward()
+
+
+def test_a_network_without_thresholds_does_not_run_in_silence() -> None:
+    network = exact_snn()
+    list(network.neurons.values())[1].threshold.fill_(float("nan"))
+    with pytest.raises(ValueError, match="has no threshold yet"):
+        network(images("rate"), generator(3))
+
+
+@pytest.mark.parametrize("recompute", [True, False])
 def test_a_retained_graph_gives_the_same_gradient_twice(
     recompute: bool, monkeypatch: pytest.MonkeyPatch, library: object
 ) -> None:

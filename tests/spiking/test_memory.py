@@ -1,6 +1,7 @@
 """Memory is used again when nothing holds it any more, and never before."""
 
 import gc
+import os
 import weakref
 
 import pytest
@@ -44,6 +45,16 @@ def test_a_view_keeps_the_memory_alive(keep) -> None:  # type: ignore[no-untyped
     other = pool.empty(LARGE).fill_(2.0)
     assert other.data_ptr() != address
     assert bool((view == 1).all())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_process_does_not_write_into_our_tensors() -> None:
+    tensor = Pool().empty(LARGE).fill_(1.0)
+    if (child := os.fork()) == 0:
+        tensor.zero_()
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert bool((tensor == 1).all())
 
 
 def test_memory_beyond_a_few_spare_blocks_goes_back_to_the_system() -> None:

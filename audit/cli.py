@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from audit.errors import AuditError
-from leaderboards.tables import NAMES, Table, build, plain
+from leaderboards.tables import Table, build, plain, readable
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 # A table with more columns than this, and than rows, is turned on its side: a terminal has 80 characters.
@@ -98,18 +98,19 @@ def list_(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
     with_settings: Annotated[bool, typer.Option("--settings", help="What --set can change, with defaults.")] = False,
 ) -> None:
-    """Every registered defense, attack, dataset, network and profile, one line each."""
+    """Every registered defense, attack, dataset, network, suite and profile, one line each."""
     from audit.data import DATASETS
     from audit.networks.vgg import NETWORKS
     from audit.registry import ATTACKS, DEFENSES
     from audit.settings import all_settings
-    from audit.suites import PROFILES
+    from audit.suites import PROFILES, SUITES
 
     listing = {
         "defenses": {name: DEFENSES.get(name).summary for name in DEFENSES.names()},
         "attacks": {name: ATTACKS.get(name).summary for name in ATTACKS.names()},
         "datasets": dict(DATASETS),
         "networks": dict(NETWORKS),
+        "suites": {name: f"{suite.summary}: {suite.names}" for name, suite in SUITES.items()},
         "profiles": {name: profile.summary for name, profile in PROFILES.items()},
     }
     if with_settings:
@@ -147,7 +148,7 @@ def _execute(request, out: Path | None, store_root: Path | None) -> None:
             highlight=False,
         )
         raise SystemExit(130) from None
-    for name in NAMES:
+    for name in readable(finished.record):
         _print_table(build(finished.record, name))
     out_console.print(headline(finished.record), style="bold", highlight=False, markup=False)
     out_console.print(f"report   {folder / 'report.html'}\nrecord   {folder / 'record.json'}", highlight=False)

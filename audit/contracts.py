@@ -88,33 +88,99 @@ class Defense(Protocol):
         ...
 
 
+class Access(StrEnum):
+    """What an attacker holds of the target; the harness hands over nothing else."""
+
+    WEIGHTS = "weights"
+    SCORES = "scores"
+    LABELS = "labels"
+
+
+class Oracle:
+    """A target behind an interface: images in, answers out, every one counted."""
+
+    def __init__(self, answer: Callable[[Tensor], Tensor]) -> None:
+        self._answer = answer
+        self.queries = 0
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """``images`` float [N, C, H, W] in the input range -> logits [N, K] (scores) or classes int64 [N] (labels)."""
+        self.queries += len(images)
+        return self._answer(images)
+
+
 @dataclass(frozen=True)
 class AttackContext:
-    """Everything an attacker is handed beside the target: no private image, no teacher."""
+    """Everything an attacker is handed beside the target: no teacher, and no private image but those that leaked.
+
+    ``leaked`` holds as many private images as the attack's field ``leaked_images`` says, None where it has no such
+    field or it is 0.
+    """
 
     task: Task
     seed: int
     device: torch.device
     monitor: Monitor
+    leaked: Images | None = None
     notes: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Reconstructions:
-    """An attack's evidence: ``images`` float [N, C, H, W] in the task's input range, ``labels`` int64 [N]."""
+    """Evidence of an inversion: ``images`` float [N, C, H, W] in the task's input range, ``labels`` int64 [N]."""
 
     images: Tensor
     labels: Tensor
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What a membership inference attack is asked about, and what its attacker has to learn from.
+
+    ``images``: some from the private training set and as many that are not, in no order that tells them apart.
+    ``population``: public images of the same distribution, none of them private and none a candidate.
+    ``shadow(i, images)``: the target that the same training and the same defense make of other images, seed ``i``.
+    """
+
+    images: Images
+    population: Images
+    shadow: Callable[[int, Images], nn.Module]
+
+
+@dataclass(frozen=True)
+class MembershipScores:
+    """Evidence of a membership inference: by signal, one score per candidate [N]; higher means 'was trained on'."""
+
+    scores: dict[str, Tensor]
 
 
 class NotApplicable(Exception):
     """Raised by an attack that has nothing to say about this kind of target; recorded with its reason."""
 
 
-class Attack(Protocol):
-    """Recovers images of the private classes from a target. Its dataclass fields are its settings."""
+class Inversion(Protocol):
+    """Recovers images of the private classes from a target.
+
+    An attack's dataclass fields are its settings. ``access: ClassVar[Access]`` says what it holds; without it, the
+    weights. With scores or labels alone, ``target`` is an `Oracle`.
+    """
 
     @property
     def images_per_class(self) -> int: ...
 
-    def reconstruct(self, target: nn.Module, context: AttackContext) -> Reconstructions: ...
+    def reconstruct(self, target: Any, context: AttackContext) -> Reconstructions: ...
+
+
+class MembershipInference(Protocol):
+    """Tells the private training images from others of their distribution."""
+
+    def score_members(self, target: Any, context: AttackContext, candidates: Candidates) -> MembershipScores: ...
+
+
+class WeightRecovery(Protocol):
+    """Recovers the private network itself, as an ANN; compared with the teacher by the harness."""
+
+    def recover(self, target: nn.Module, context: AttackContext) -> nn.Sequential: ...
+
+
+Attack = Inversion | MembershipInference | WeightRecovery

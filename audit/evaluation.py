@@ -1,29 +1,18 @@
-"""The auditor's measurements: a target on test images, and an attack's images in the evaluator's eyes."""
-
-from collections.abc import Callable
-from dataclasses import dataclass
+"""The auditor's measurements of a target alone, on test images: accuracy, and every synaptic operation."""
 
 import torch
 from pydantic import BaseModel
-from torch import Tensor, nn
+from torch import nn
 
-from audit.contracts import Images, Monitor, Reconstructions, Task
+from audit.contracts import Images, Monitor, Task
 from audit.metrics.accuracy import accuracy, accuracy_over_time
 from audit.metrics.energy import energy
-from audit.metrics.frechet import frechet_distance
-from audit.metrics.images import recognised
-from audit.metrics.statistics import without_value
 from audit.networks.operations import fan_out
 from audit.networks.training import predict
 from audit.records import Energy, LayerOperations, Measurement
 from audit.settings import MeasureSettings
 from audit.spiking.activity import Activity
 from audit.spiking.network import SpikingNetwork
-
-Features = Callable[[Tensor], Tensor]
-
-EVALUATOR_DISTANCE = "FD, evaluator features"
-INCEPTION_DISTANCE = "FID, Inception"
 
 
 class TargetReport(BaseModel):
@@ -103,72 +92,3 @@ def count_operations(network: SpikingNetwork, task: Task, activity: Activity) ->
             )
             binary = False  # what a weight layer hands on is graded until a neuron fires on it
     return counted
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The auditor's eyes: the evaluator, and the features of the test images that others are compared with.
-
-    ``extractors``: name of the distance -> images [N, C, H, W] in the input range to features [N, D].
-    """
-
-    evaluator: nn.Sequential
-    device: torch.device
-    extractors: dict[str, Features]
-    reference: dict[str, Tensor]
-    unfit: str | None = None
-    """Why the evaluator can certify nothing: it is no better than chance on the test images."""
-
-    @classmethod
-    def of(
-        cls,
-        evaluator: nn.Sequential,
-        task: Task,
-        test: Images,
-        settings: MeasureSettings,
-        device: torch.device,
-    ) -> "Evaluation":
-        """Raises AuditError where Inception weights are named that are not the published ones."""
-        extractors: dict[str, Features] = {EVALUATOR_DISTANCE: penultimate(evaluator)}
-        if settings.inception_weights is not None:
-            from audit.metrics.inception import inception_features
-
-            inception = inception_features(settings.inception_weights).to(device)
-            low, high = task.input_range
-            extractors[INCEPTION_DISTANCE] = lambda x: inception((x - low) * (2 / (high - low)) - 1)
-        images = task.normalise(test.pixels)
-        reference = {name: _batched(extract, images, device) for name, extract in extractors.items()}
-        known = accuracy("accuracy of the evaluator", _batched(evaluator, images, device), test.labels)
-        return cls(evaluator, device, extractors, reference, _unfit(known, len(task.classes)))
-
-
-def leakage(evaluation: Evaluation, found: Reconstructions) -> tuple[Measurement, ...]:
-    """How close images come to real ones, by every extractor, and how many the evaluator assigns to their class."""
-    distances = [
-        frechet_distance(name, evaluation.reference[name], _batched(extract, found.images, evaluation.device))
-        for name, extract in evaluation.extractors.items()
-    ]
-    seen = recognised(_batched(evaluation.evaluator, found.images, evaluation.device), found.labels)
-    return tuple(
-        without_value(m.name, m.n, m.unit, m.direction, "undefined", evaluation.unfit)
-        if evaluation.unfit and m.name != INCEPTION_DISTANCE
-        else m
-        for m in (*distances, seen)
-    )
-
-
-def _unfit(known: Measurement, classes: int) -> str | None:
-    if known.value is not None and known.low is not None and known.low > 1 / classes:
-        return None
-    reached = "has no accuracy" if known.value is None else f"recognises {known.value:.1%} of the real test images"
-    return f"the evaluator {reached}, no better than chance among {classes} classes: train it better"
-
-
-def penultimate(network: nn.Sequential) -> Features:
-    """Activations that enter the last layer, [N, D]."""
-    return network[:-1].eval()
-
-
-@torch.no_grad()
-def _batched(extract: Features, images: Tensor, device: torch.device) -> Tensor:
-    return torch.cat([extract(batch.to(device)).cpu() for batch in images.split(250)])

@@ -1,17 +1,29 @@
-"""Attacks and their evidence: run on a copy of the target, checked, measured; and the controls beside them."""
+"""Attacks and what they bring back: run on a copy of a target, handed what they declare, checked, and stored."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from audit.contracts import Attack, AttackContext, NotApplicable, Reconstructions, Task
-from audit.evaluation import Evaluation, leakage
-from audit.pipeline import Prepared, Target, plain_json
-from audit.records import AttackResult, DefenseResult
+from audit.contracts import (
+    Access,
+    Attack,
+    AttackContext,
+    Candidates,
+    Images,
+    MembershipScores,
+    NotApplicable,
+    Oracle,
+    Reconstructions,
+    Task,
+)
+from audit.networks.ascent import derived_seed
+from audit.observation import first_per_class
+from audit.pipeline import Prepared, Subject, plain_json
+from audit.records import Status
 from audit.registry import Component
 from audit.settings import Settings
 from audit.spiking.files import build, describe, weights
@@ -28,121 +40,151 @@ class AttackFailed(Exception):
 
 @dataclass(frozen=True)
 class Evidence:
-    """What an attack brought back, or why it brought back nothing."""
+    """What an attack brought back, or why it brought back nothing.
+
+    ``tensors``: images and labels of an inversion, scores by signal of a membership inference, weights of a recovered
+    network, whose layers ``description`` holds.
+    """
 
     component: Component[Attack]
     settings: dict[str, Any]
-    found: Reconstructions | None
-    result: AttackResult = field(repr=False)
+    status: Status = "ok"
+    reason: str | None = None
+    tensors: dict[str, Tensor] = field(default_factory=dict, repr=False)
+    notes: dict[str, Any] = field(default_factory=dict)
+    description: dict[str, Any] | None = None
+    key: str | None = None
+
+    @property
+    def found(self) -> Reconstructions | None:
+        """The images of an inversion that ran."""
+        if "images" not in self.tensors:
+            return None
+        return Reconstructions(self.tensors["images"], self.tensors["labels"])
+
+    @property
+    def recovered(self) -> nn.Module | None:
+        """The network of a weight recovery that ran."""
+        return build(self.description, self.tensors) if self.description is not None else None
+
+    def hash(self) -> str | None:
+        return hash_tensors(self.tensors) if self.tensors else None
 
 
 def attack(
     shop: Workshop,
     data: Prepared,
-    target: Target,
-    evaluation: Evaluation,
+    subject: Subject,
     component: Component[Attack],
     options: Settings,
     seed: int,
+    candidates: Callable[[], Candidates] | None = None,
 ) -> Evidence:
-    """Run an attack on a copy of the target and measure what it brought back; a failure is a result with a reason."""
+    """Run an attack on a copy of the subject; a failure is evidence with a reason.
+
+    ``candidates`` is asked for by membership inference alone; without it that attack does not apply.
+    """
     settings = options.build(component)
+    values: dict[str, Any] = {"component": component, "settings": asdict(settings)}
 
     def make() -> Artifact:
-        copy = build(describe(target.network), weights(target.network)).to(shop.device)
-        context = AttackContext(data.task, seed, shop.device, shop.monitor)
+        copy = build(describe(subject.network), weights(subject.network)).to(shop.device)
+        leaked = _leaked(data, int(getattr(settings, "leaked_images", 0)), seed)
+        context = AttackContext(data.task, seed, shop.device, shop.monitor, leaked)
+        handed = copy if component.access is Access.WEIGHTS else _oracle(copy, component.access, context)
         try:
-            with shop.monitor.steps(f"attack {component.name} on {target.component.name}", 1):
-                found = settings.reconstruct(copy, context)
-            _check(found, data.task, settings.images_per_class)
-            notes = plain_json(context.notes)
+            with shop.monitor.steps(f"attack {component.label} on {subject.name}", 1):
+                artifact = _run(settings, handed, context, candidates)
+            artifact.document["notes"] = plain_json(context.notes)
         except (NotApplicable, MemoryError, torch.OutOfMemoryError):
             raise
         except Exception as error:  # an attack is anybody's code: whatever it raises is its result
             raise AttackFailed(f"{type(error).__name__}: {error}") from error
-        tensors = {"images": found.images.detach().cpu(), "labels": found.labels.cpu()}
-        return Artifact(tensors, {"notes": notes})
+        return artifact
 
     inputs = {
         "code": [component.code_hash(), code("spiking", "networks", "contracts.py")],
         "settings": [component.name, asdict(settings)],
-        "target": target.key,
+        "target": subject.key,
         "task": asdict(data.task),
+        "split": data.split_hash if candidates is not None or hasattr(settings, "leaked_images") else None,
     }
-    values: dict[str, Any] = {"attack": component.name, "settings": asdict(settings)}
     try:
-        made = shop.make("attack", f"{component.name} on {target.component.name}", seed, inputs, make)
+        made = shop.make("attack", f"{component.label} on {subject.name}", seed, inputs, make)
     except NotApplicable as reason:
-        return Evidence(component, asdict(settings), None, _without(values, "not-applicable", str(reason)))
+        return Evidence(**values, status="not-applicable", reason=str(reason))
     except AttackFailed as failure:
-        log.warning(
-            "attack %s on %s failed", component.name, target.component.name, exc_info=failure.__cause__ or failure
-        )
-        return Evidence(component, asdict(settings), None, _without(values, "failed", str(failure)))
-    found = Reconstructions(made.artifact.tensors["images"], made.artifact.tensors["labels"])
-    result = AttackResult(
+        log.warning("attack %s on %s failed", component.label, subject.name, exc_info=failure.__cause__ or failure)
+        return Evidence(**values, status="failed", reason=str(failure))
+    document = made.artifact.document
+    return Evidence(
         **values,
-        status="ok",
-        images=len(found.labels),
-        images_hash=hash_tensors(made.artifact.tensors),
-        measurements=leakage(evaluation, found),
-        notes=made.artifact.document["notes"],
-    )
-    return Evidence(component, asdict(settings), found, result)
-
-
-def control(evaluation: Evaluation, name: str, images: Tensor, labels: Tensor) -> AttackResult:
-    """An image set that no attack made, measured like one: a landmark for the leakage table, not its end."""
-    found = Reconstructions(images, labels)
-    return AttackResult(
-        attack=name,
-        settings={},
-        status="ok",
-        images=len(labels),
-        images_hash=hash_tensors({"images": images, "labels": labels}),
-        measurements=leakage(evaluation, found),
+        tensors=made.artifact.tensors,
+        notes=document["notes"],
+        description=document.get("network"),
+        key=made.key,
     )
 
 
-def controls(evaluation: Evaluation, data: Prepared, count: int, seed: int) -> tuple[AttackResult, ...]:
-    """``count`` of the teacher's own training images, and as many of uniform noise."""
-    private = data.parts.teacher
-    images = data.task.normalise(private.pixels[:count])
-    low, high = data.task.input_range
-    generator = torch.Generator().manual_seed(seed)
-    noise = torch.rand(images.shape, generator=generator) * (high - low) + low
-    return (
-        control(evaluation, "real training images", images, private.labels[:count]),
-        control(evaluation, "uniform noise", noise, private.labels[:count]),
-    )
+def _run(settings: Any, target: Any, context: AttackContext, candidates: Callable[[], Candidates] | None) -> Artifact:
+    """Call the one method that the attack has, and check what comes back."""
+    if hasattr(settings, "reconstruct"):
+        found = settings.reconstruct(target, context)
+        _check_images(found, context.task, settings.images_per_class)
+        return Artifact({"images": found.images.detach().cpu(), "labels": found.labels.cpu()})
+    if hasattr(settings, "recover"):
+        network = settings.recover(target, context)
+        if not isinstance(network, nn.Sequential):
+            raise TypeError(f"a {type(network).__name__} came back, not a network of torch.nn.Sequential")
+        return Artifact(weights(network), {"network": describe(network)})
+    if candidates is None:
+        raise NotApplicable("no candidates: nobody was trained on for this network")
+    asked = candidates()
+    scored = settings.score_members(target, context, asked)
+    _check_scores(scored, len(asked.images))
+    return Artifact({name: scores.detach().cpu() for name, scores in scored.scores.items()})
 
 
-def defense_result(target: Target, evidence: Sequence[Evidence], requested: bool) -> DefenseResult:
-    """A target's part of the record."""
-    component, report = target.component, target.report
-    return DefenseResult(
-        defense=component.name,
-        origin=component.origin,
-        summary=component.summary,
-        requested=requested,
-        data_access=component.factory.data_access.value,
-        settings=target.settings,
-        target_hash=hash_tensors(weights(target.network)),
-        time_steps=target.network.time_steps if isinstance(target.network, SpikingNetwork) else None,
-        accuracy=report.accuracy,
-        accuracy_over_time=report.accuracy_over_time,
-        energy=report.energy,
-        attacks=tuple(item.result for item in evidence),
-        notes=target.notes,
-    )
+def _oracle(network: nn.Module, access: Access, context: AttackContext) -> Oracle:
+    """The target as a service: nothing but its answers can be reached from what is returned by an honest attack."""
+    generator = torch.Generator(context.device).manual_seed(derived_seed(context.seed, "oracle", 0))
+    network = network.eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def answer(images: Tensor) -> Tensor:
+        parts = images.to(context.device).split(100)
+        spiking = isinstance(network, SpikingNetwork)
+        logits = torch.cat([network(part, generator) if spiking else network(part) for part in parts])
+        return logits if access is Access.SCORES else logits.argmax(1)
+
+    return Oracle(answer)
 
 
-def _without(values: dict[str, Any], status: Any, reason: str) -> AttackResult:
-    return AttackResult(**values, status=status, reason=reason, images=0, images_hash=None, measurements=())
+def _leaked(data: Prepared, count: int, seed: int) -> Images | None:
+    """``count`` private images, as equally over the classes as can be."""
+    if not count:
+        return None
+    classes = len(data.task.classes)
+    chosen = first_per_class(data.parts.teacher, -(-count // classes), classes)
+    order = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(derived_seed(seed, "leaked", 0)))
+    return Images(chosen.pixels[order[:count]], chosen.labels[order[:count]])
 
 
-def _check(found: Reconstructions, task: Task, images_per_class: int) -> None:
-    """Raises ValueError where an attack's evidence is not what the contract says."""
+def _check_scores(found: MembershipScores, candidates: int) -> None:
+    """Raises TypeError or ValueError where a membership inference's evidence is not what the contract says."""
+    if not isinstance(found, MembershipScores):
+        raise TypeError(f"a {type(found).__name__} came back, not MembershipScores")
+    if not found.scores:
+        raise ValueError("no scores came back")
+    for name, scores in found.scores.items():
+        if tuple(scores.shape) != (candidates,) or not scores.is_floating_point():
+            raise ValueError(f"'{name}': {scores.dtype} of shape {tuple(scores.shape)}, not floats ({candidates},)")
+        if not torch.isfinite(scores).all():
+            raise ValueError(f"'{name}': a score is not finite")
+
+
+def _check_images(found: Reconstructions, task: Task, images_per_class: int) -> None:
+    """Raises TypeError or ValueError where an inversion's evidence is not what the contract says."""
     if not isinstance(found, Reconstructions):
         raise TypeError(f"a {type(found).__name__} came back, not Reconstructions")
     images, labels = found.images, found.labels

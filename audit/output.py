@@ -3,7 +3,9 @@
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError
 
 from audit.errors import AuditError
@@ -11,7 +13,7 @@ from audit.reporting.report import write_report
 from audit.reporting.sheet import write_sheet
 from audit.run import Finished
 from audit.spiking.files import save_network
-from leaderboards.tables import NAMES, build, write_all
+from leaderboards.tables import build, readable, write_all
 
 
 def claim(folder: Path) -> None:
@@ -46,7 +48,9 @@ def write_run(finished: Finished, folder: Path) -> None:
             write_all(finished.record, work / "tables")
             for (seed, name), network in finished.targets.items():
                 save_network(network.cpu(), work / "targets" / f"{name}-seed{seed}.safetensors")
-            tables = [build(finished.record, name) for name in NAMES]
+            arrays: dict[str, Any] = {name: tensor.cpu().numpy() for name, tensor in finished.scores.items()}
+            np.savez_compressed(work / "scores.npz", **arrays)
+            tables = [build(finished.record, name) for name in readable(finished.record)]
             write_sheet(finished.pictures, work / "pictures.png")
             write_report(finished.record, tables, finished.pictures, work / "report.html")
             finished.record.write(work / "record.json")

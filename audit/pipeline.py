@@ -3,7 +3,7 @@
 import inspect
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +17,26 @@ from audit.contracts import (
     Images,
     Task,
 )
+from audit.controls import untrained_twin
 from audit.data import load, partition
 from audit.data.parts import Parts
 from audit.errors import AuditError
 from audit.evaluation import TargetReport, evaluate_target
+from audit.health import gradient_health
 from audit.metrics.accuracy import accuracy
 from audit.networks.operations import multiply_accumulates
 from audit.networks.training import TrainingRecipe, predict, train
 from audit.networks.vgg import PLANS, vgg
-from audit.records import NetworkInfo
+from audit.records import GradientHealth, NetworkInfo
 from audit.registry import Component, unknown
 from audit.settings import DataSettings, EvaluatorRecipe, MeasureSettings, Settings
 from audit.spiking.files import build, describe, weights
-from audit.store import Artifact, hash_sources, hash_tensors
+from audit.spiking.network import SpikingNetwork
+from audit.store import Artifact, digest, hash_sources, hash_tensors
 from audit.workshop import Made, Workshop, code
 
 EVALUATOR_SEED = 1_000_003
+SECOND_WIDTH = 0.8
 PHOTOGRAPHS = ("cifar10", "cifar100", "tinyimagenet")
 
 
@@ -66,6 +70,15 @@ class Target:
     report: TargetReport
 
 
+@dataclass(frozen=True)
+class Subject:
+    """What an attack is run on: a target, or the untrained network of its shape."""
+
+    name: str
+    network: nn.Module
+    key: str
+
+
 def prepare_data(name: str, root: Path | None, settings: DataSettings) -> Prepared:
     """Load the data set and split it among teacher, evaluator and test; the split does not depend on the run's seed."""
     limits = {"train": settings.train_images, "test": settings.test_images}
@@ -83,12 +96,17 @@ def train_teacher(shop: Workshop, data: Prepared, model: str, recipe: TrainingRe
     return _train(shop, data, "teacher", data.parts.teacher, model, recipe, seed)
 
 
-def train_evaluator(shop: Workshop, data: Prepared, model: str, recipe: EvaluatorRecipe) -> Trained:
+def train_evaluator(
+    shop: Workshop, data: Prepared, model: str, recipe: EvaluatorRecipe, second: bool = False
+) -> Trained:
     """The auditor's independent classifier: other data, other width, other seed than the teacher's.
 
-    One for all seeds of a run: a distance is comparable only within one network's features.
+    One for all seeds of a run: a distance is comparable only within one network's features. The ``second`` one, again
+    with another width and seed, is asked whether it recognises the same images.
     """
-    return _train(shop, data, "evaluator", data.parts.evaluator, recipe.model or model, recipe, EVALUATOR_SEED)
+    seed, role = (EVALUATOR_SEED + 1, "second evaluator") if second else (EVALUATOR_SEED, "evaluator")
+    recipe = replace(recipe, width=recipe.width * SECOND_WIDTH) if second else recipe
+    return _train(shop, data, role, data.parts.evaluator, recipe.model or model, recipe, seed)
 
 
 def _train(
@@ -230,6 +248,36 @@ def examine(
         made.artifact.document["notes"],
         TargetReport.model_validate(report),
     )
+
+
+def untrained(shop: Workshop, data: Prepared, target: Target, seed: int) -> Subject:
+    """The negative control of a target; targets of one shape share it."""
+    shape = describe(target.network)
+
+    def make() -> Artifact:
+        twin = untrained_twin(target.network, data.task, seed, shop.device)
+        return Artifact(weights(twin), {"network": describe(twin)})
+
+    inputs = {"code": code("spiking", "controls.py"), "shape": shape, "task": asdict(data.task)}
+    made = shop.make("untrained", digest(shape)[:8], seed, inputs, make)
+    network = build(made.artifact.document["network"], made.artifact.tensors).to(shop.device).requires_grad_(False)
+    return Subject(f"untrained {digest(shape)[:8]}", network, made.key)
+
+
+def examine_gradients(shop: Workshop, data: Prepared, target: Target, seed: int) -> GradientHealth | None:
+    """The health of a spiking target's gradient with respect to the image; None for an ANN or without a gradient."""
+    network = target.network
+    if not isinstance(network, SpikingNetwork) or not network.encoder.differentiable:
+        return None
+
+    def make() -> Artifact:
+        copy = build(describe(network), weights(network))
+        assert isinstance(copy, SpikingNetwork)
+        return Artifact(document=gradient_health(copy, data.task, seed, shop.device).model_dump(mode="json"))
+
+    inputs = {"code": code("spiking", "networks", "health.py", "records.py"), "target": target.key}
+    made = shop.make("gradients", target.component.name, seed, inputs, make)
+    return GradientHealth.model_validate(made.artifact.document)
 
 
 def plain_json(notes: dict[str, Any]) -> dict[str, Any]:

@@ -11,11 +11,12 @@ from audit.errors import AuditError
 
 SCHEMA_VERSION: Literal[1] = 1
 
+EvidenceKind = Literal["images", "membership", "weights"]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Direction = Literal[
     "higher is better", "lower is better", "lower means more leakage", "higher means more leakage", "neutral"
 ]
-Status = Literal["ok", "insufficient", "undefined", "failed", "not-applicable"]
+Status = Literal["ok", "insufficient", "undefined", "failed", "timed-out", "not-applicable", "void"]
 
 
 class _Model(BaseModel):
@@ -88,7 +89,28 @@ class AttackResult(_Model):
     images: int
     images_hash: str | None
     measurements: tuple[Measurement, ...]
+    evidence: EvidenceKind = "images"
+    access: Literal["weights", "scores", "labels"] = "weights"
+    leakage: Measurement | None = Field(
+        default=None,
+        description="in [0, 1], above the same attack on an untrained network; None where it has no images",
+    )
+    flags: tuple[str, ...] = ()
+    scores_hash: str | None = Field(default=None, description="sha256 over the raw scores of its images")
     notes: dict[str, Any] = Field(default_factory=dict)
+
+
+class GradientHealth(_Model):
+    """Of a spiking target's own gradient with respect to the image, before any attack: see audit.health."""
+
+    missing: float = Field(description="share of images whose gradient is zero everywhere")
+    zero: float = Field(description="share of the gradient's entries that are zero")
+    agreement: float | None = Field(
+        description="mean cosine with finite differences along smooth directions; None: the target does not answer"
+    )
+    gain: float = Field(description="rise of the mean margin over ten steps, in spreads of the logits")
+    train_eval: float = Field(description="largest difference between train() and eval() without dropout, relative")
+    flags: tuple[str, ...]
 
 
 class DefenseResult(_Model):
@@ -104,6 +126,11 @@ class DefenseResult(_Model):
     accuracy_over_time: tuple[tuple[int, Measurement], ...] = ()
     energy: Energy | None
     attacks: tuple[AttackResult, ...]
+    untrained: tuple[AttackResult, ...] = Field(
+        default=(), description="the same attacks on an untrained network of the same shape: the negative control"
+    )
+    gradients: GradientHealth | None = None
+    flags: tuple[str, ...] = Field(default=(), description="findings that weaken the row: see audit.flags")
     notes: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -113,6 +140,7 @@ class SeedResult(_Model):
     seed: int
     teacher: NetworkInfo
     evaluator: NetworkInfo
+    second_evaluator: NetworkInfo | None = None
     controls: tuple[AttackResult, ...]
     defenses: tuple[DefenseResult, ...]
 

@@ -9,35 +9,58 @@ import inspect
 import pkgutil
 import re
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
-from audit.contracts import Attack, DataAccess, Defense
+from audit.contracts import Access, Attack, DataAccess, Defense
 from audit.errors import AuditError
+from audit.records import EvidenceKind
 
 Kind = Literal["attack", "defense"]
 FROM_FILE = "_audit_file_"
 # A name is a settings group, a word on the command line, and part of a file's name.
 NAME = re.compile(r"[A-Za-z0-9]+([_-][A-Za-z0-9]+)*")
 RESERVED = ("all", "attack", "data", "defense", "evaluator", "measure", "teacher")
+EVIDENCE: Mapping[str, EvidenceKind] = {"reconstruct": "images", "score_members": "membership", "recover": "weights"}
 C = TypeVar("C", Attack, Defense)
 
 
 @dataclass(frozen=True)
 class Component(Generic[C]):
-    """A registered class: ``origin`` says where it came from, ``source`` is the file that holds it."""
+    """A registered class: ``origin`` says where it came from, ``source`` is the file that holds it.
+
+    A suite holds an attack several times, as variants: ``presets`` are the settings that make the variant.
+    """
 
     kind: Kind
     name: str
     factory: type[C]
     origin: str
     source: Path
+    variant: str = ""
+    presets: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """How the tables name it."""
+        return f"{self.name} ({self.variant})" if self.variant else self.name
 
     @property
     def summary(self) -> str:
         return (inspect.getdoc(self.factory) or "").partition("\n")[0]
+
+    @property
+    def access(self) -> Access:
+        """What an attack holds of the target: the weights where its class does not say."""
+        return Access(getattr(self.factory, "access", Access.WEIGHTS))
+
+    @property
+    def evidence(self) -> EvidenceKind:
+        """What an attack brings back, by the method that it has."""
+        return next(kind for method, kind in EVIDENCE.items() if hasattr(self.factory, method))
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -52,19 +75,26 @@ class Component(Generic[C]):
 
 @dataclass
 class Registry(Generic[C]):
-    """Components of one kind. ``package`` is the folder of ours; others come as entry points or as files."""
+    """Components of one kind. ``package`` is the folder of ours; others come as entry points or as files.
+
+    A component has exactly one of ``methods``: which one says what it brings back.
+    """
 
     kind: Kind
     package: str
-    method: str
+    methods: tuple[str, ...]
     components: dict[str, Component[C]] = field(default_factory=dict)
     discovered: bool = False
 
     def register(self, name: str, factory: type[C], origin: str | None = None) -> None:
         """Raises AuditError where the name is taken by another class, or the class is not of this kind."""
         source = Path(inspect.getfile(factory)).resolve()
-        if not (dataclasses.is_dataclass(factory) and callable(getattr(factory, self.method, None))):
-            raise AuditError(f"{self.kind} '{name}' must be a dataclass with a method '{self.method}' ({source})")
+        found = [method for method in self.methods if callable(getattr(factory, method, None))]
+        if not dataclasses.is_dataclass(factory) or len(found) != 1:
+            wanted = " or ".join(f"'{method}'" for method in self.methods)
+            raise AuditError(f"{self.kind} '{name}' must be a dataclass with one method {wanted} ({source})")
+        if self.kind == "attack" and getattr(factory, "access", Access.WEIGHTS) not in tuple(Access):
+            raise AuditError(f"attack '{name}' must declare access as an audit.contracts.Access ({source})")
         fixed = "data_access" not in {f.name for f in dataclasses.fields(factory)}
         if self.kind == "defense" and not (fixed and isinstance(getattr(factory, "data_access", None), DataAccess)):
             raise AuditError(f"defense '{name}' must declare data_access: ClassVar[DataAccess] ({source})")
@@ -157,8 +187,8 @@ def unknown(what: str, name: str, known: Any, hint: str = "") -> AuditError:
     return AuditError(f"unknown {what} '{name}'; {advice}" + (f" ({hint})" if hint else ""))
 
 
-ATTACKS: Registry[Attack] = Registry("attack", "attacks", "reconstruct")
-DEFENSES: Registry[Defense] = Registry("defense", "defenses", "protect")
+ATTACKS: Registry[Attack] = Registry("attack", "attacks", tuple(EVIDENCE))
+DEFENSES: Registry[Defense] = Registry("defense", "defenses", ("protect",))
 
 
 def register_attack(name: str, factory: type[Attack]) -> None:

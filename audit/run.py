@@ -4,7 +4,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -19,21 +19,34 @@ import audit
 import defenses
 import leaderboards
 from audit import __version__
+from audit.assessment import Assessor, defense_result
 from audit.contracts import Attack, Defense, Monitor
 from audit.data import DATASETS
 from audit.errors import AuditError
-from audit.evaluation import Evaluation
-from audit.evidence import Evidence, attack, controls, defense_result
+from audit.evidence import Evidence, attack
+from audit.membership import Inquiry
 from audit.metrics.inception import inception_features
 from audit.networks.vgg import NETWORKS, vgg
-from audit.pipeline import Prepared, Target, examine, prepare_data, protect, train_evaluator, train_teacher
-from audit.records import DatasetInfo, Environment, Record, SeedResult
+from audit.pipeline import (
+    Prepared,
+    Subject,
+    Target,
+    examine,
+    examine_gradients,
+    prepare_data,
+    protect,
+    train_evaluator,
+    train_teacher,
+    untrained,
+)
+from audit.records import DatasetInfo, DefenseResult, Environment, Record, SeedResult
 from audit.registry import ATTACKS, DEFENSES, Component, unknown
 from audit.reporting.report import Pictures
 from audit.settings import GROUPS, Settings
 from audit.spiking.kernels import engine
 from audit.store import Store, hash_sources
-from audit.suites import FIRST_ATTACKS, PROFILES
+from audit.suites import CURRENT, PROFILES, SUITES
+from audit.verdicts import judged
 from audit.workshop import Workshop
 
 PACKAGES = ("torch", "torchvision", "torchmetrics", "numpy", "scipy", "scikit-learn", "pydantic", "safetensors")
@@ -58,7 +71,10 @@ class Request:
 
     @property
     def compared(self) -> tuple[Component[Defense], ...]:
-        """The baselines of the requested defenses, each before the first that names it, and the defenses themselves."""
+        """The baselines of the requested defenses, each before the first that names it, and the defenses themselves.
+
+        A defense has the undefended conversion among them, every attack's positive control, unless it is undefended.
+        """
         ordered: dict[str, Component[Defense]] = {}
         for component in self.defenses:
             for name in getattr(component.factory, "baselines", (UNDEFENDED,)):
@@ -70,11 +86,23 @@ class Request:
 
 @dataclass(frozen=True)
 class Finished:
-    """The record, one picture per class and image set for the report, and the targets by seed and defense."""
+    """The record, one picture per class and image set for the report, the targets by seed and defense, and the raw
+    scores of every image set, from which every leakage measurement can be made again."""
 
     record: Record
     pictures: Pictures
     targets: Mapping[tuple[int, str], nn.Module]
+    scores: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class SeedAudit:
+    """What one seed left behind."""
+
+    result: SeedResult
+    targets: list[Target]
+    evidence: dict[tuple[str, str], Evidence]
+    scores: dict[str, Tensor]
 
 
 def resolve(
@@ -102,13 +130,9 @@ def resolve(
     if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0 or max(seeds) >= SEED_LIMIT:
         given = ",".join(map(str, seeds)) or "nothing"
         raise AuditError(f"a seed is a whole number from 0 to {SEED_LIMIT - 1}, each given once; not {given}")
-    chosen_attacks = ATTACKS.select(attack)
-    if attack == "all":
-        order = {name: place for place, name in enumerate(FIRST_ATTACKS)}
-        chosen_attacks.sort(key=lambda component: order.get(component.name, len(order)))
     request = Request(
         tuple(DEFENSES.select(defense)),
-        tuple(chosen_attacks),
+        tuple(chosen_attacks(attack)),
         dataset,
         model,
         profile,
@@ -131,6 +155,20 @@ def resolve(
     return request
 
 
+def chosen_attacks(text: str) -> list[Component[Attack]]:
+    """Names of attacks, files and suites, separated by commas; 'all': the suites that are current."""
+    chosen: dict[str, Component[Attack]] = {}
+    for part in CURRENT if text == "all" else [part.strip() for part in text.split(",")]:
+        if part in SUITES:
+            entries = SUITES[part].entries
+            found = [replace(ATTACKS.get(e.attack), variant=e.variant, presets=e.settings) for e in entries]
+        else:
+            found = ATTACKS.select(part)
+        for component in found:
+            chosen.setdefault(component.label, component)
+    return list(chosen.values())
+
+
 def run(request: Request, store: Store, monitor: Monitor) -> Finished:
     """Every stage of the request; what is in the store already is not made again."""
     data = prepare_data(request.dataset, request.data_root, request.settings.group("data"))
@@ -138,13 +176,15 @@ def run(request: Request, store: Store, monitor: Monitor) -> Finished:
     shop = Workshop(store, monitor, request.device)
     results: list[SeedResult] = []
     targets: dict[tuple[int, str], nn.Module] = {}
+    scores: dict[str, Tensor] = {}
     pictures: Pictures | None = None
     for seed in request.seeds:
-        result, protected, evidence = audit_seed(shop, data, request, seed)
-        results.append(result)
-        targets |= {(seed, target.component.name): target.network for target in protected}
+        done = audit_seed(shop, data, request, seed)
+        results.append(done.result)
+        targets |= {(seed, target.component.name): target.network for target in done.targets}
+        scores |= {f"seed {seed}/{name}": tensor for name, tensor in done.scores.items()}
         if pictures is None:
-            pictures = picture_grid(data, request, evidence)
+            pictures = picture_grid(data, request, done.evidence)
     assert pictures is not None
     record = Record(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -164,7 +204,7 @@ def run(request: Request, store: Store, monitor: Monitor) -> Finished:
         stages=tuple(shop.stages),
         environment=environment(request.device),
     )
-    return Finished(record, pictures, targets)
+    return Finished(record, pictures, targets, scores)
 
 
 def check_measurable(request: Request, data: Prepared) -> None:
@@ -176,39 +216,45 @@ def check_measurable(request: Request, data: Prepared) -> None:
         inception_features(measure.inception_weights)
 
 
-def audit_seed(
-    shop: Workshop, data: Prepared, request: Request, seed: int
-) -> tuple[SeedResult, list[Target], dict[tuple[str, str], Evidence]]:
-    """One seed: train, protect, examine, attack, measure."""
+def audit_seed(shop: Workshop, data: Prepared, request: Request, seed: int) -> SeedAudit:
+    """One seed: train, protect, examine, attack the targets and their untrained twins, measure, judge."""
     settings = request.settings
     teacher = train_teacher(shop, data, request.model, settings.group("teacher"), seed)
-    evaluator = train_evaluator(shop, data, request.model, settings.group("evaluator"))
-    measure = settings.group("measure")
-    evaluation = Evaluation.of(evaluator.network, data.task, data.parts.test, measure, shop.device)
+    recipe = settings.group("evaluator")
+    evaluators = [train_evaluator(shop, data, request.model, recipe, second) for second in (False, True)]
+    assessor = Assessor.of(shop, data, teacher, evaluators, settings.group("measure"), seed)
     targets: list[Target] = []
     evidence: dict[tuple[str, str], Evidence] = {}
-    measured = []
+    measured: list[DefenseResult] = []
     with shop.monitor.steps(f"seed {seed}", len(request.compared)) as advance:
         for component in request.compared:
             made = protect(shop, data, teacher, component, settings, seed)
             target = examine(shop, data, made, component, settings, seed)
             targets.append(target)
-            found = [attack(shop, data, target, evaluation, item, settings, seed) for item in request.attacks]
-            evidence |= {(component.name, item.component.name): item for item in found}
-            measured.append(defense_result(target, found, component in request.defenses))
+            asked = Inquiry.of(shop, data, component, settings, request.model, seed)
+            twin = untrained(shop, data, target, seed)
+            subject = Subject(component.name, target.network, target.key)
+            results, nulls = [], []
+            for item in request.attacks:
+                found = attack(shop, data, subject, item, settings, seed, asked.candidates)
+                evidence[component.name, item.label] = found
+                results.append(assessor.result(component.name, target.network, found, asked.truth))
+                null = attack(shop, data, twin, item, settings, seed)
+                nulls.append(assessor.result(f"{component.name} (untrained)", twin.network, null, None))
+            gradients = examine_gradients(shop, data, target, seed)
+            measured.append(defense_result(target, results, nulls, gradients, component in request.defenses))
             advance()
-    count = max((item.result.images for item in evidence.values()), default=0) or len(data.parts.test)
-    return (
-        SeedResult(
-            seed=seed,
-            teacher=teacher.info,
-            evaluator=evaluator.info,
-            controls=controls(evaluation, data, min(count, len(data.parts.teacher)), seed),
-            defenses=tuple(measured),
-        ),
-        targets,
-        evidence,
+    sizes = [result.images // len(data.task.classes) for defense in measured for result in defense.attacks]
+    controls = assessor.controls(max(sizes, default=0) or len(data.parts.test) // len(data.task.classes))
+    result = SeedResult(
+        seed=seed,
+        teacher=teacher.info,
+        evaluator=evaluators[0].info,
+        second_evaluator=evaluators[1].info,
+        controls=controls,
+        defenses=judged(measured, controls, UNDEFENDED),
     )
+    return SeedAudit(result, targets, evidence, assessor.scores)
 
 
 def picture_grid(data: Prepared, request: Request, evidence: Mapping[tuple[str, str], Evidence]) -> Pictures:
@@ -220,12 +266,12 @@ def picture_grid(data: Prepared, request: Request, evidence: Mapping[tuple[str, 
     columns = [("original", _first(data.parts.teacher.pixels, data.parts.teacher.labels, len(data.task.classes)))]
     for attacker in request.attacks:
         for component in request.compared:
-            item = evidence[component.name, attacker.name]
+            item = evidence[component.name, attacker.label]
             if component.name in names and item.found is not None:
                 low, high = data.task.input_range
                 pixels = ((item.found.images - low) * (255 / (high - low))).round().clamp(0, 255).to(torch.uint8)
                 first = _first(pixels, item.found.labels, len(data.task.classes))
-                columns.append((f"{attacker.name}\non {component.name}", first))
+                columns.append((f"{attacker.label}\non {component.name}", first))
     return Pictures(data.task.classes, tuple(columns))
 
 

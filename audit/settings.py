@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_origin, get_type_hints
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -44,11 +44,15 @@ class EvaluatorRecipe(TrainingRecipe):
 class MeasureSettings:
     """``curve_points``: how many numbers of time-steps up to T the accuracy is read at.
 
+    ``reference_images``: how many private training images reconstructions are compared with; ``membership_images``: how
+    many members, and how many others, a membership inference is asked about, as far as there are test images.
     ``inception_weights``: the published FID weights, if you have them; then FID is measured as well.
     """
 
     batch_size: Count = 100
     curve_points: Count = 8
+    reference_images: Count = 2000
+    membership_images: Count = 500
     inception_weights: Path | None = None
 
 
@@ -112,11 +116,12 @@ class Settings:
         return validated(cls, {k: v for k, v in self._of(name).items() if k in known}, name)
 
     def build(self, component: Component[Any]) -> Any:
-        """The component with its settings: those of its kind that it has, then those under its own name."""
+        """The component with its settings: those of its kind that it has, those under its own name, a variant's
+        presets; what was passed goes before all of them."""
         shared = {key: value for key, value in self._of(component.kind).items() if key in component.fields}
         own = self._of(component.name, self.profile)
         passed = {key: value for key, value in self._of(component.kind, self.passed).items() if key in component.fields}
-        values = {**shared, **own, **passed, **self._of(component.name, self.passed)}
+        values = {**shared, **own, **component.presets, **passed, **self._of(component.name, self.passed)}
         return validated(component.factory, values, component.name)
 
     def _of(self, group: str, source: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -124,10 +129,18 @@ class Settings:
         return {key.partition(".")[2]: value for key, value in merged.items() if key.partition(".")[0] == group}
 
 
+def _plain(cls: type, field: str, value: Any) -> Any:
+    """'none' as None, and for a field of several values the text's parts between commas."""
+    if value == "none":
+        return None
+    several = get_origin(get_type_hints(cls).get(field)) is tuple
+    return [part.strip() for part in value.split(",")] if several and isinstance(value, str) else value
+
+
 def validated(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     """Build the dataclass ``cls`` with types and ranges checked, text converted; the first error becomes one line."""
     try:
-        return TypeAdapter(cls).validate_python({k: None if v == "none" else v for k, v in values.items()})
+        return TypeAdapter(cls).validate_python({k: _plain(cls, k, v) for k, v in values.items()})
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join([where, *(str(part) for part in first["loc"] if isinstance(part, str) and part.isidentifier())])

@@ -1,8 +1,56 @@
-"""The profiles: named defaults for everything that a run can be set to; --set overrides each of them."""
+"""The suites, frozen and versioned lists of attacks; and the profiles, named defaults for all settings of a run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An attack of a suite. ``settings`` make it this ``variant``; sizes and budgets come from the profile."""
+
+    attack: str
+    variant: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Never changed once released: another attack or another setting makes the next version."""
+
+    summary: str
+    entries: tuple[Entry, ...]
+
+    @property
+    def names(self) -> str:
+        """Its attacks in order, a variant in brackets."""
+        return ", ".join(f"{e.attack} ({e.variant})" if e.variant else e.attack for e in self.entries)
+
+
+RECONVERSION = "adaptive-reconversion"
+
+SUITES: Mapping[str, Suite] = {
+    "class-leakage-v1": Suite(
+        "the paper's two attacks, and adaptive ones with weights, with scores and with labels",
+        (
+            Entry("reconversion"),
+            Entry("direct-inversion"),
+            Entry(RECONVERSION, "relu", {"activation": "relu"}),
+            Entry(RECONVERSION, "clip", {"activation": "clip"}),
+            Entry(RECONVERSION, "clip-floor", {"activation": "clip-floor"}),
+            Entry(RECONVERSION, "rate-curve", {"activation": "rate-curve", "calibrate": True}),
+            Entry(RECONVERSION, "distilled", {"activation": "clip", "calibrate": True, "distillation_steps": 300}),
+            Entry("adaptive-inversion"),
+            Entry("black-box-inversion"),
+            Entry("label-only-inversion"),
+            Entry("weight-recovery"),
+        ),
+    ),
+    "membership-v1": Suite("who was in the training set", (Entry("membership-inference"),)),
+    "paper-v1": Suite("PrivateSNN's two attack scenarios", (Entry("reconversion"), Entry("direct-inversion"))),
+}
+# What --attack all means today.
+CURRENT = ("class-leakage-v1", "membership-v1")
 
 
 @dataclass(frozen=True)
@@ -18,9 +66,6 @@ class Profile:
     def settings_for(self, dataset: str) -> dict[str, Any]:
         return {**self.settings, **self.by_dataset.get(dataset, {})}
 
-
-# 'all' begins with the paper's attack scenarios 1 and 2, as its Fig. 6 does; the others follow by name.
-FIRST_ATTACKS = ("reconversion", "direct-inversion")
 
 PROFILES: Mapping[str, Profile] = {
     "smoke": Profile(
@@ -50,10 +95,19 @@ PROFILES: Mapping[str, Profile] = {
             "defense.synthesis_steps": 300,
             "defense.synthesis_learning_rate": 0.02,
             "defense.epochs": 8,
-            "attack.images_per_class": 16,
+            "attack.images_per_class": 20,
             "direct-inversion.updates": 20,
             "direct-inversion.time_steps": 32,
             "direct-inversion.normalised_rate": 0.05,
+            "adaptive-reconversion.updates": 100,
+            "adaptive-inversion.updates": 40,
+            "adaptive-inversion.pilot_updates": 6,
+            "black-box-inversion.images_per_class": 5,
+            "black-box-inversion.queries_per_image": 200,
+            "label-only-inversion.images_per_class": 5,
+            "label-only-inversion.queries_per_image": 200,
+            "membership-inference.shadows": 2,
+            "measure.reference_images": 1000,
         },
         {
             "tinyimagenet": {

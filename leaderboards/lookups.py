@@ -3,12 +3,23 @@
 import math
 from collections.abc import Iterable, Iterator
 
-from audit.records import AttackResult, DefenseResult, Direction, LayerOperations, Record
+from audit.records import AttackResult, DefenseResult, Direction, EvidenceKind, LayerOperations, Record
 from leaderboards.cells import Cell, Column, Number, Words
 
 FD = "FD, evaluator features"
 FID = "FID, Inception"
 RECOGNISED = "recognised by the evaluator"
+RELATIVE = "recognised, relative to real images"
+CONDITIONAL = "KID within classes, evaluator features"
+MAIN = (FD, FID, RECOGNISED, RELATIVE, CONDITIONAL)
+OTHERS = (
+    "recognised by the second evaluator",
+    "KID, evaluator features",
+    "density, evaluator features",
+    "coverage, evaluator features",
+    "nearest private image, evaluator features",
+    "SSIM to the nearest private image",
+)
 MOVED = "image moved by, grey levels"
 MOVED_UNIT = "grey levels of 255, by the gradient"
 TRAINING_LOSS = "training_loss"
@@ -19,16 +30,21 @@ ACCESS = {"none": "none", "training-images": "training images"}
 NOT_SPIKING = "not spiking"
 
 
-def leakage_columns(record: Record) -> tuple[Column, ...]:
-    """One column per measurement name and unit, known names first; the direction is the attacks' one."""
+def leakage_columns(record: Record, main: bool = False) -> tuple[Column, ...]:
+    """One column per measurement of images, by name and unit, known names first; the direction is the attacks' one.
+
+    ``main``: of the known names those only.
+    """
     found: dict[tuple[str, str], Direction] = {}
-    attacks = [a for r in record.results for d in r.defenses for a in d.attacks]
+    attacks = [a for r in record.results for d in r.defenses for a in d.attacks if a.evidence == "images"]
     for attack in (*attacks, *(c for r in record.results for c in r.controls)):
         for m in attack.measurements:
             if found.get((m.name, m.unit), "neutral") == "neutral":
                 found[m.name, m.unit] = m.direction
-    known = {name: place for place, name in enumerate((FD, FID, RECOGNISED))}
+    known = {name: place for place, name in enumerate(MAIN)}
     order = sorted(found, key=lambda key: known.get(key[0], len(known)))
+    if main:
+        order = [key for key in order if key[0] in known or key[0] not in OTHERS]
     return tuple(Column(name, "measured", unit, found[name, unit]) for name, unit in order)
 
 
@@ -130,8 +146,9 @@ def each_defense(record: Record) -> Iterator[tuple[str, list[DefenseResult | Non
         yield name, [next((d for d in result.defenses if d.defense == name), None) for result in record.results]
 
 
-def attack_names(defenses: list[DefenseResult | None]) -> list[str]:
-    return list(dict.fromkeys(a.attack for d in defenses if d is not None for a in d.attacks))
+def attack_names(defenses: list[DefenseResult | None], kind: EvidenceKind = "images") -> list[str]:
+    """Attacks that bring back evidence of this kind, in the record's order."""
+    return list(dict.fromkeys(a.attack for d in defenses if d is not None for a in d.attacks if a.evidence == kind))
 
 
 def find_attack(defense: DefenseResult | None, name: str) -> AttackResult | None:

@@ -12,18 +12,18 @@ from pathlib import Path
 
 from audit.errors import AuditError
 from audit.records import Record
-from leaderboards.tables import NAMES, build, render
+from leaderboards.tables import build, readable, render
 
 BEGIN = re.compile(r"^<!-- tables: (?P<path>\S+) -->$", re.MULTILINE)
 END = "<!-- /tables -->"
 
 
 def block(record: Record, source: str) -> str:
-    """The four tables as Markdown, under the command that made the record."""
+    """The tables as Markdown, under the command that made the record."""
     command = " ".join(record.command.split())
     if "<!--" in command or "```" in command:
         raise AuditError(f"the command in {source} cannot be shown in Markdown: {command!r}")
-    tables = "\n".join(render(build(record, name), "md") for name in NAMES)
+    tables = "\n".join(render(build(record, name), "md") for name in readable(record))
     origin = f"Made from [`{source}`]({source}) by `python -m leaderboards.readme`; the record was made by"
     return f"{origin}\n\n```sh\n{command}\n```\n\n{tables}"
 

@@ -4,36 +4,39 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from audit.errors import AuditError
-from audit.records import AttackResult, DefenseResult, Record
+from audit.records import DefenseResult, Record
 from leaderboards.cells import Cell, Column, Footnotes, Number, Table, Words, drop_in_points, over_seeds
+from leaderboards.leakage import (
+    MEMBERSHIP_REMARKS,
+    WEIGHT_REMARKS,
+    Parts,
+    all_columns,
+    by_attack,
+    main_columns,
+    of_kind,
+    verdict,
+)
 from leaderboards.lookups import (
     ACCESS,
-    MOVED_UNIT,
     NOT_SPIKING,
     access_of,
-    any_moved,
     attack_names,
-    controls,
     each_defense,
     energy_columns,
     energy_of,
     find_attack,
-    images_of,
-    leakage_columns,
-    movement_of,
     no_defense,
     number_of,
     operations_of,
     samples_of,
     seeds_of,
-    step_rule_of,
     time_steps_of,
 )
 from leaderboards.rendering import Format, plain, render
 
-__all__ = ["FORMATS", "NAMES", "Table", "build", "plain", "render", "write_all"]
+__all__ = ["FORMATS", "NAMES", "Table", "build", "plain", "readable", "render", "write_all"]
 
-NAMES = ("accuracy", "leakage", "energy", "ablation")
+NAMES = ("verdict", "accuracy", "leakage", "details", "membership", "weights", "energy", "ablation")
 FORMATS: tuple[Format, ...] = ("csv", "md", "tex")
 
 ABLATION = {"data-free-conversion": "DC", "dc-cet": "DC + CET", "privatesnn": "DC + CET + OD"}
@@ -57,7 +60,19 @@ def build(record: Record, name: str) -> Table:
     """The table of that name. Raises AuditError for an unknown name or a record without results."""
     builders: dict[str, Callable[[Record, Footnotes], Table]] = {
         "accuracy": _accuracy,
-        "leakage": _leakage,
+        "verdict": lambda record, notes: _of("verdict", "Verdict", record, notes, verdict(record, notes)),
+        "leakage": lambda record, notes: _of(
+            "leakage", "Class leakage", record, notes, by_attack(record, notes, main_columns)
+        ),
+        "details": lambda record, notes: _of(
+            "details", "Class leakage, every measure", record, notes, by_attack(record, notes, all_columns)
+        ),
+        "membership": lambda record, notes: _of(
+            "membership", "Membership", record, notes, of_kind(record, "membership", MEMBERSHIP_REMARKS)
+        ),
+        "weights": lambda record, notes: _of(
+            "weights", "Recovered weights", record, notes, of_kind(record, "weights", WEIGHT_REMARKS)
+        ),
         "energy": _energy,
         "ablation": _ablation,
     }
@@ -68,8 +83,17 @@ def build(record: Record, name: str) -> Table:
     return builders[name](record, Footnotes())
 
 
+def readable(record: Record) -> tuple[str, ...]:
+    """The tables to read on a page or in a terminal: not the widest one, and none that has nothing to say."""
+    attacks = [attack for result in record.results for defense in result.defenses for attack in defense.attacks]
+    absent = {"details"}
+    absent |= {kind for kind in ("membership", "weights") if not any(attack.evidence == kind for attack in attacks)}
+    absent |= set() if any(attack.leakage is not None for attack in attacks) else {"verdict"}
+    return tuple(name for name in NAMES if name not in absent)
+
+
 def write_all(record: Record, folder: Path) -> list[Path]:
-    """Write ``{accuracy,leakage,energy,ablation}.{csv,md,tex}``; each file is whole or absent. Returns the paths."""
+    """Write every table in every format, ``leakage.csv``; each file is whole or absent. Returns the paths."""
     texts = {f"{name}.{format}": render(build(record, name), format) for name in NAMES for format in FORMATS}
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
@@ -109,42 +133,6 @@ def _accuracy(record: Record, notes: Footnotes) -> Table:
     return _table("accuracy", "Test accuracy", record, columns, rows, notes, remarks)
 
 
-def _leakage(record: Record, notes: Footnotes) -> Table:
-    measured = leakage_columns(record)
-    moved = any_moved(record)
-    seeds = seeds_of(record)
-
-    def row(target: str, images_by: str, found: list[AttackResult | None], is_attack: bool) -> tuple[Cell, ...]:
-        numbers = [over_seeds([number_of(attack, column) for attack in found], seeds) for column in measured]
-        rules = "; ".join(dict.fromkeys(rule for attack in found if (rule := step_rule_of(attack))))
-        mark = notes.mark(f"Step rule of the attack: {rules}.") if rules else ""
-        cells: list[Cell] = [Words(target), Words(images_by, mark), Words(images_of(found)), *numbers]
-        if moved:
-            cells.append(over_seeds([movement_of(a) for a in found], seeds) if is_attack else Words("no attack"))
-        return tuple(cells)
-
-    rows = [row("control", name, found, False) for name, found in controls(record)]
-    for defense, defenses in each_defense(record):
-        for attack in attack_names(defenses):
-            rows.append(row(defense, attack, [find_attack(d, attack) for d in defenses], True))
-    columns = (
-        Column("target"),
-        Column("images made by"),
-        Column("images", "count"),
-        *measured,
-        *([Column("image moved", "measured", MOVED_UNIT)] if moved else []),
-    )
-    remarks = (
-        "Controls are image sets that no attack made. They are landmarks and not the ends of a scale: over-optimised "
-        "images lie further from real ones than noise does, and a distance alone does not tell that an image shows a "
-        "private class. Read both columns, and compare a target with the undefended one.",
-        f"Distances are to the test images; features: {record.feature_extractor}. A Fréchet distance on other features "
-        "is another quantity and has its own column.",
-        "An attack that failed keeps its row: its leakage is unknown, not zero.",
-    )
-    return _table("leakage", "Class leakage", record, columns, rows, notes, remarks)
-
-
 def _energy(record: Record, notes: Footnotes) -> Table:
     operations = (
         (Column("AC per image", "measured", "operations", "lower is better"), "accumulates", False),
@@ -169,7 +157,7 @@ def _energy(record: Record, notes: Footnotes) -> Table:
 
 
 def _ablation(record: Record, notes: Footnotes) -> Table:
-    leakages = leakage_columns(record)
+    leakages = main_columns(record)
     seeds = seeds_of(record)
     found = dict(each_defense(record))
     rows: list[tuple[Cell, ...]] = []
@@ -236,6 +224,11 @@ def _teacher(record: Record) -> Words:
 
 def _accuracy_of(defense: DefenseResult | None) -> Number:
     return Number.of(defense.accuracy) if defense is not None else no_defense("fraction")
+
+
+def _of(name: str, what: str, record: Record, notes: Footnotes, parts: Parts) -> Table:
+    columns, rows, remarks = parts
+    return _table(name, what, record, columns, rows, notes, remarks)
 
 
 def _table(

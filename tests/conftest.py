@@ -1,6 +1,6 @@
 """A tiny audit: few images, epochs and steps, the same for every test that needs a run, and one store for all."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -32,7 +32,21 @@ TINY = {
     "reconversion.updates": "2",
     "direct-inversion.updates": "2",
     "direct-inversion.time_steps": "12",
+    "adaptive-reconversion.updates": "2",
+    "adaptive-reconversion.queries": "8",
+    "adaptive-inversion.updates": "2",
+    "adaptive-inversion.pilot_updates": "1",
+    "adaptive-inversion.widths": "1.0",
+    "adaptive-inversion.shapes": "triangle",
+    "adaptive-inversion.time_steps": "4",
+    "black-box-inversion.images_per_class": "2",
+    "black-box-inversion.queries_per_image": "16",
+    "label-only-inversion.images_per_class": "2",
+    "label-only-inversion.queries_per_image": "16",
+    "membership-inference.shadows": "1",
+    "membership-inference.masks": "1",
     "measure.curve_points": "3",
+    "measure.reference_images": "60",
 }
 
 
@@ -85,9 +99,11 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     return invoke
 
 
-def tiny_options(*without: str) -> list[str]:
-    """The tiny settings as --set options, but for those that start with one of ``without``."""
-    settings = {key: value for key, value in TINY.items() if not key.startswith(without)}
+def tiny_options(*without: str, attacks: Sequence[str] | None = None) -> list[str]:
+    """The tiny settings as --set options, but for those that start with one of ``without``; of the attacks' settings
+    those of ``attacks`` only, since one that nothing in a run has is an error."""
+    others = () if attacks is None else [f"{name}." for name in ATTACKS.names() if name not in attacks]
+    settings = {key: value for key, value in TINY.items() if not key.startswith((*without, *others))}
     return ["--threads", "1", *(text for key, value in settings.items() for text in ("--set", f"{key}={value}"))]
 
 

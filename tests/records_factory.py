@@ -77,6 +77,16 @@ def no_inception(n: int = 200) -> Measurement:
     )
 
 
+def leaked(value: float | None, status: Status, reason: str | None) -> Measurement | None:
+    """As much as is recognised; none where the attack does not apply."""
+    if status == "not-applicable":
+        return None
+    return Measurement(
+        name="leakage", value=value, n=200 if value is not None else 0, unit="fraction",
+        direction="higher means more leakage", status=status, reason=reason if value is None else None,
+    )  # fmt: skip
+
+
 def attack(
     name: str,
     fd: float | None,
@@ -91,6 +101,7 @@ def attack(
         measured = [distance(fd), no_inception(), recognised(hit)]
     return AttackResult(
         attack=name,
+        leakage=leaked(hit, status, reason),
         settings={"updates": 149, "eta": 6.0, "blur_every": 4},
         status=status,
         reason=reason,

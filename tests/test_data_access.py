@@ -16,14 +16,16 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
+from audit.assessment import Assessor, defense_result
 from audit.contracts import AttackContext, DataAccess, DefenseContext, Images, NotApplicable, Reconstructions
 from audit.data.parts import Parts
 from audit.errors import AuditError
-from audit.evaluation import Evaluation
-from audit.evidence import attack, defense_result
+from audit.evidence import attack
 from audit.monitor import LiveMonitor
+from audit.observation import Observer
 from audit.pipeline import (
     Prepared,
+    Subject,
     Trained,
     defense_context,
     examine,
@@ -32,7 +34,7 @@ from audit.pipeline import (
     train_evaluator,
     train_teacher,
 )
-from audit.registry import ATTACKS, DEFENSES, Component
+from audit.registry import DEFENSES, Component
 from audit.settings import Settings
 from audit.store import Store
 from audit.workshop import Workshop
@@ -211,7 +213,7 @@ def test_the_column_in_the_record_is_what_the_harness_went_by(scene: Scene) -> N
         made = protect(scene.shop, scene.data, scene.teacher, component, scene.options, 0)
         target = examine(scene.shop, scene.data, made, component, scene.options, 0)
         handed = factory is Entitled
-        assert defense_result(target, [], True).data_access == ("training-images" if handed else "none")
+        assert defense_result(target, [], [], None, True).data_access == ("training-images" if handed else "none")
 
 
 def test_a_defense_is_given_a_copy_of_the_teacher(scene: Scene) -> None:
@@ -235,15 +237,12 @@ def test_an_attack_is_handed_neither_the_teacher_nor_an_image(scene: Scene) -> N
     component = DEFENSES.get("none")
     made = protect(shop, data, scene.teacher, component, options, 0)
     target = examine(shop, data, made, component, options, 0)
-    evaluation = Evaluation.of(
-        scene.evaluator.network, data.task, data.parts.test, options.group("measure"), shop.device
-    )
     spy: Component[Any] = Component("attack", "spy", Spy, "here", Path(__file__))
-    assert attack(shop, data, target, evaluation, spy, options, 0).result.status == "not-applicable"
+    assert attack(shop, data, Subject("none", target.network, target.key), spy, options, 0).status == "not-applicable"
     (handed,) = WITNESSED
     assert private_objects(data, *handed) == []
     objects = list(reachable(*handed))
-    assert not any(isinstance(item, Trained | Evaluation | DefenseContext | Store) for item in objects)
+    assert not any(isinstance(item, Trained | Assessor | Observer | DefenseContext | Store) for item in objects)
     tensors = storages(item for item in objects if isinstance(item, Tensor))
     for network in (scene.teacher.network, scene.evaluator.network, target.network):
         assert not any(item is network for item in objects)
@@ -260,4 +259,4 @@ def test_access_cannot_be_widened_from_the_command_line(tmp_path: Path) -> None:
     )
     with pytest.raises(AuditError, match="must declare data_access: ClassVar"):
         DEFENSES.get(str(path))
-    assert ATTACKS.names() == ["direct-inversion", "reconversion"]
+    assert "widening" not in DEFENSES.names()

@@ -54,6 +54,9 @@ register_attack("failing", Failing)
 """
 
 
+PAPER = ["reconversion", "direct-inversion"]
+
+
 @pytest.fixture
 def halving(tmp_path: Path) -> str:
     (tmp_path / "halving.py").write_text(DEFENSE)
@@ -92,7 +95,16 @@ def test_the_command_writes_record_report_tables_and_targets_and_leaves_no_tempo
     found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert found >= {"record.json", "report.html"} | tables | targets
     assert all((folder / name).stat().st_size > 50 for name in found)
-    assert {Path(name).suffix for name in found} <= {".json", ".html", ".csv", ".md", ".tex", ".safetensors", ".png"}
+    assert {Path(name).suffix for name in found} <= {
+        ".json",
+        ".html",
+        ".csv",
+        ".md",
+        ".tex",
+        ".npz",
+        ".safetensors",
+        ".png",
+    }
     assert not [path for path in folder.rglob("*") if path.name.startswith(".")]
     assert len(list((folder / "targets").iterdir())) == len(targets)
 
@@ -120,10 +132,9 @@ def test_the_record_holds_the_settings_as_passed_and_as_resolved(audited: tuple[
         ("dc-cet", False, "none"),
         ("privatesnn", True, "none"),
     ]
-    assert {a.attack: a.settings["updates"] for a in targets["dc-cet"].attacks} == {
-        "direct-inversion": 2,
-        "reconversion": 2,
-    }
+    settings = {a.attack: a.settings for a in targets["dc-cet"].attacks}
+    assert (settings["direct-inversion"]["updates"], settings["reconversion"]["updates"]) == (2, 2)
+    assert settings["adaptive-reconversion (clip-floor)"]["activation"] == "clip-floor"
     assert "--defense privatesnn" in record.command
 
 
@@ -175,7 +186,8 @@ def test_the_same_seed_gives_the_same_record_measurement_by_measurement(
     torch.manual_seed(12345)  # the global generator is nobody's business
     torch.rand(7)
     again = tiny_run(tmp_path, "privatesnn", "all").record
-    assert not any(stage.cached for stage in again.stages if stage.name in ("teacher", "evaluator"))
+    own = [stage for stage in again.stages if stage.name in ("teacher", "evaluator") and stage.seed in (0, 1_000_003)]
+    assert not any(stage.cached for stage in own)
     first = _record(audited)
     paths = [path for path, _ in first.measurements()]
     assert len(paths) > 50
@@ -188,13 +200,15 @@ def test_the_same_seed_gives_the_same_record_measurement_by_measurement(
         assert [a.images_hash for a in twin.attacks] == [a.images_hash for a in defense.attacks]
         assert twin.notes == defense.notes
         # Otherwise the agreement would mean nothing.
-        assert all(a.notes["image moved by, grey levels"] > 0 for a in defense.attacks)
+        moved = [a.notes["image moved by, grey levels"] for a in defense.attacks if a.attack in PAPER]
+        assert len(moved) == 2
+        assert min(moved) > 0
 
 
 def test_two_seeds_are_two_results_and_two_sets_of_targets(command: Command, tiny_store: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    given = ("--defense", "data-free-conversion", "--seeds", "0,1", "--store", tiny_store, "--out", out)
-    outcome = command(*given, *tiny_options("defense.epochs"))
+    given = ("--defense", "data-free-conversion", "--attack", "paper-v1", "--seeds", "0,1", "--store", tiny_store)
+    outcome = command(*given, "--out", out, *tiny_options("defense.epochs", attacks=PAPER))
     assert outcome.code == 0, outcome.err
     record = Record.read(out / "record.json")
     first, second = record.results
@@ -213,7 +227,7 @@ def test_a_failing_attack_keeps_its_place_and_the_run_goes_on(
     attack.write_text(FAILING)
     out = tmp_path / "run"
     given = ("--defense", "data-free-conversion", "--attack", f"{attack},direct-inversion,reconversion")
-    outcome = command(*given, "--store", tiny_store, "--out", out, *tiny_options("defense.epochs"))
+    outcome = command(*given, "--store", tiny_store, "--out", out, *tiny_options("defense.epochs", attacks=PAPER))
     assert outcome.code == 0, outcome.err
     (defense,) = Record.read(out / "record.json").results[0].defenses
     failed, *others = defense.attacks
@@ -228,7 +242,7 @@ def test_a_run_whose_only_attack_fails_is_still_a_run(command: Command, tiny_sto
     attack = tmp_path / "failing.py"
     attack.write_text(FAILING)
     given = ("--defense", "none,data-free-conversion", "--attack", attack, "--store", tiny_store)
-    settings = tiny_options("defense.epochs", "direct-inversion", "reconversion")
+    settings = tiny_options("defense.epochs", attacks=[])
     outcome = command(*given, "--out", tmp_path / "run", *settings)
     assert outcome.code == 0, outcome.err
     record = Record.read(tmp_path / "run" / "record.json")
@@ -236,7 +250,7 @@ def test_a_run_whose_only_attack_fails_is_still_a_run(command: Command, tiny_sto
 
 
 def test_an_attack_that_does_not_apply_to_the_ann_is_recorded_with_its_reason(tiny_store: Path) -> None:
-    record = tiny_run(tiny_store, "none", "all").record
+    record = tiny_run(tiny_store, "none", "paper-v1").record
     (defense,) = record.results[0].defenses
     assert [(a.attack, a.status) for a in defense.attacks] == [
         ("reconversion", "ok"),

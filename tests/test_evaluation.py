@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from audit.contracts import Images, Reconstructions, Task
-from audit.evaluation import Evaluation, count_operations, evaluate_target, leakage, penultimate
+from audit.contracts import Images, Task
+from audit.evaluation import count_operations, evaluate_target
 from audit.metrics.energy import HEADLINE
 from audit.monitor import SilentMonitor
 from audit.records import LayerOperations
@@ -17,7 +17,7 @@ from audit.spiking.activity import Activity
 from audit.spiking.encoding import Coding, Encoder
 from audit.spiking.network import SpikingNetwork
 from audit.spiking.neuron import LIF
-from tests.networks.teachers import CPU, generator, rand, small_ann, tiny_target, tiny_teacher
+from tests.networks.teachers import CPU, generator, small_ann, tiny_target, tiny_teacher
 
 # A cross of signs on 3x3 pixels: +1 in a corner, -1 in the middle, and a second image that is empty.
 SIGNS = torch.tensor([[[[1.0, 0, 0], [0, -1, 0], [0, 0, 0]]], [[[0.0, 0, 0], [0, 0, 0], [0, 0, 0]]]])
@@ -203,41 +203,3 @@ def test_an_ann_has_an_accuracy_and_neither_a_curve_nor_spikes_to_count() -> Non
     assert report.accuracy.value == pytest.approx(float(right.float().mean()))
     assert report.accuracy_over_time == ()
     assert report.energy is None
-
-
-def test_features_are_what_enters_the_last_layer() -> None:
-    network, x = tiny_teacher(), rand(3, 2, 8, 8)
-    torch.testing.assert_close(network[-1](penultimate(network)(x)), network(x))
-
-
-def test_images_that_are_the_test_images_are_at_no_distance_and_are_recognised_as_often() -> None:
-    evaluator = tiny_teacher(seed=5)
-    many = Images(torch.randint(0, 256, (60, 2, 8, 8), generator=generator(2)).to(torch.uint8), torch.arange(60) % 3)
-    evaluation = replace(Evaluation.of(evaluator, TASK, many, MEASURE, CPU), unfit=None)
-    distance, recognised = leakage(evaluation, Reconstructions(TASK.normalise(many.pixels), many.labels))
-    assert distance.name == "FD, evaluator features"
-    assert distance.value == pytest.approx(0.0, abs=1e-4)
-    right = evaluator(TASK.normalise(many.pixels)).argmax(1) == many.labels
-    assert recognised.value == pytest.approx(float(right.float().mean()))
-
-
-def test_too_few_images_for_a_distance_have_none_and_not_0() -> None:
-    evaluation = replace(Evaluation.of(tiny_teacher(), TASK, TEST, MEASURE, CPU), unfit=None)
-    distance, _ = leakage(evaluation, Reconstructions(rand(2, 2, 8, 8), torch.tensor([0, 1])))
-    assert distance.value is None
-    assert distance.status == "insufficient"
-    assert distance.reason
-
-
-def test_an_evaluator_that_is_no_better_than_chance_certifies_nothing() -> None:
-    torch.manual_seed(0)
-    dead = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 4))
-    with torch.no_grad():
-        dead[1].bias.fill_(-1e6)  # type: ignore[union-attr, operator]
-    task = Task("toy", tuple("abcd"), (1, 4, 4))
-    test = Images(torch.randint(0, 256, (80, 1, 4, 4), dtype=torch.uint8), torch.arange(80) % 4)
-    evaluation = Evaluation.of(dead, task, test, MeasureSettings(), torch.device("cpu"))
-    found = Reconstructions(task.normalise(test.pixels), test.labels)
-    measured = leakage(evaluation, found)
-    assert [m.status for m in measured] == ["undefined", "undefined"], "a dead network's distance is 0 to everything"
-    assert all("no better than chance among 4 classes" in (m.reason or "") for m in measured)

@@ -141,4 +141,18 @@ def test_the_paper_s_profile_has_the_paper_s_numbers_of_time_steps() -> None:
 
 def test_a_setting_for_parts_that_have_none_is_refused_without_an_empty_list_of_suggestions() -> None:
     with pytest.raises(AuditError, match=r"setting 'defense\.time_steps': nothing in this run has a setting under"):
-        resolve("none", "all", None, None, "smoke", (0,), None, "cpu", {"defense.time_steps": "64"}, "")
+        resolve("none", "reconversion", None, None, "smoke", (0,), None, "cpu", {"defense.time_steps": "64"}, "")
+
+
+def test_several_values_are_separated_by_commas() -> None:
+    request = resolve(
+        "data-free-conversion", "adaptive-inversion", None, None, "smoke", (0,), None, "cpu",
+        {"adaptive-inversion.widths": "1, 2.5", "adaptive-inversion.shapes": "triangle"}, "",
+    )  # fmt: skip
+    built = request.settings.build(request.attacks[0])
+    assert (built.widths, built.shapes) == ((1.0, 2.5), ("triangle",))
+    with pytest.raises(AuditError, match=r"adaptive-inversion\.widths.* = '-1'"):
+        resolve(
+            "none", "adaptive-inversion", None, None, "smoke", (0,), None, "cpu",
+            {"adaptive-inversion.widths": "1,-1"}, "",
+        )  # fmt: skip

@@ -63,7 +63,7 @@ def class_images(
     labels = torch.arange(len(context.task.classes)).repeat(per_class)
     rule = ascent.rule
     if rule == "auto":
-        first, seed = labels[: len(context.task.classes)], _seed(context.seed, "pilot", 0)
+        first, seed = labels[: len(context.task.classes)], derived_seed(context.seed, "pilot", 0)
         pilot = _ascend(gradient_of(), first, "raw", ascent, context, seed)
         still = _ascend(_no_gradient, first, "raw", ascent, context, seed)
         trouble = _trouble(pilot, still, context)
@@ -71,7 +71,9 @@ def class_images(
         context.notes["step rule"] = f"normalised: a raw step {trouble}" if trouble else "raw"
     else:
         context.notes["step rule"] = rule
-    batches = [(_seed(context.seed, "start", n), batch) for n, batch in enumerate(labels.split(ascent.batch_size))]
+    batches = [
+        (derived_seed(context.seed, "start", n), batch) for n, batch in enumerate(labels.split(ascent.batch_size))
+    ]
     done = [_ascend(gradient_of(), batch, rule, ascent, context, seed) for seed, batch in batches]
     images = torch.cat([part.images for part in done])
     # Blur and decay alone move an image too: what the gradient did is what differs without it.
@@ -87,7 +89,7 @@ def _no_gradient(x: Tensor, _: Tensor) -> Tensor:
     return torch.zeros_like(x)
 
 
-def _seed(seed: int, purpose: str, index: int) -> int:
+def derived_seed(seed: int, purpose: str, index: int) -> int:
     """A seed of its own for every purpose, so that two runs never share a starting image by an offset."""
     return int.from_bytes(hashlib.sha256(f"{purpose}|{seed}|{index}".encode()).digest()[:7])
 

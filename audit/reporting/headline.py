@@ -1,12 +1,9 @@
 """The result of a run in one sentence, made of its numbers."""
 
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
 
 from audit.records import DefenseResult, Measurement, Record
-
-Item = TypeVar("Item")
-RECOGNISED = "recognised by the evaluator"
+from audit.worst_case import WorstCase, worst_case
 
 
 def headline(record: Record) -> str:
@@ -15,75 +12,60 @@ def headline(record: Record) -> str:
     asked = [d.defense for d in first.defenses if d.requested] or [d.defense for d in first.defenses]
     several = f", mean over {len(record.results)} seeds" if len(record.results) > 1 else ""
     if len(asked) == 1:
-        return _one(record, asked[0], several)
-    leaks = {name: leak for name in asked if (leak := _strongest(record, name)) is not None}
-    if not leaks:
-        return f"No attack on any of the {len(asked)} audited targets has a recognition rate: their leakage is unknown."
-    most, least = max(leaks, key=lambda n: leaks[n][1]), min(leaks, key=lambda n: leaks[n][1])
-    text = f"Of {len(asked)} audited targets, {most} leaks most: the evaluator recognises {_leak(leaks[most])}"
+        return f"{_one(record, asked[0])}{several}."
+    worst = {name: worst_case(_defense(record, name)) for name in asked}
+    known = {name: _value(found) for name, found in worst.items() if found.leakages}
+    if not known:
+        return f"No attack on any of the {len(asked)} audited targets has a leakage: it is unknown{several}."
+    most, least = max(known, key=lambda n: known[n]), min(known, key=lambda n: known[n])
+    text = f"Of {len(asked)} audited targets, {most} leaks most: {_leak(worst[most])}"
     if least != most:
-        text += f"; {least} leaks least, with {_leak(leaks[least])}"
-    unknown = [name for name in asked if name not in leaks]
+        text += f"; {least} leaks least: {_leak(worst[least])}"
+    unknown = [name for name in asked if name not in known]
     return text + (f"; the leakage of {', '.join(unknown)} is unknown" if unknown else "") + f"{several}."
 
 
-def _one(record: Record, name: str, several: str) -> str:
-    accuracy = _mean(_defense(record, name), lambda d: d.accuracy)
-    teacher = _mean([r.teacher for r in record.results], lambda t: t.accuracy)
+def _one(record: Record, name: str) -> str:
+    defenses = _defense(record, name)
+    accuracy = _mean([d.accuracy if d else None for d in defenses])
+    teacher = _mean([result.teacher.accuracy for result in record.results])
     if accuracy is None:
         text = f"The accuracy of {name} could not be measured"
     else:
         against = f" (teacher: {_percent(teacher)})" if teacher is not None else ""
         text = f"{name} classifies {_percent(accuracy)} of the test images correctly{against}"
-    leak = _strongest(record, name)
-    if leak is None:
-        return f"{text}; no attack on it has a recognition rate, so its class leakage is unknown{several}."
-    text += f"; the evaluator recognises {_leak(leak)}"
-    scale = [f"{control}: {_percent(value)}" for control, value in _controls(record)]
-    text += f" ({', '.join(scale)})" if scale else ""
-    failed = {a.attack for d in _defense(record, name) for a in d.attacks if a.status not in ("ok", "not-applicable")}
-    return text + (f"; what {', '.join(sorted(failed))} would recover is unknown" if failed else "") + f"{several}."
+    worst = worst_case(defenses)
+    if worst.leakages:
+        text += f"; its class leakage is {_leak(worst)}, where 1 is real images and 0 an untrained network"
+    else:
+        reason = f" ({worst.why.reason})" if worst.why and worst.why.reason else ""
+        text += f"; no attack on it has a leakage, so it is unknown{reason}"
+    failed = {
+        a.attack for d in defenses if d for a in d.attacks if a.status not in ("ok", "not-applicable", "insufficient")
+    }
+    if failed:
+        text += f"; what {', '.join(sorted(failed))} would recover is unknown"
+    flags = dict.fromkeys(flag for d in defenses if d for flag in d.flags)
+    return text + (f"; flags: {', '.join(flags)}" if flags else "")
 
 
-def _leak(leak: tuple[str, float]) -> str:
-    return f"{_percent(leak[1])} of the images that {leak[0]} makes from it"
+def _leak(worst: WorstCase) -> str:
+    return f"{_value(worst):.2f} by {' and '.join(dict.fromkeys(worst.attacks))}"
 
 
-def _strongest(record: Record, name: str) -> tuple[str, float] | None:
-    """The attack whose images are recognised most often, of those with a value under every seed."""
-    defenses = _defense(record, name)
-    found: dict[str, float] = {}
-    for attack in dict.fromkeys(a.attack for d in defenses for a in d.attacks):
-        results = [next((a for a in d.attacks if a.attack == attack), None) for d in defenses]
-        value = _mean(results, lambda a: _recognised(a.measurements) if a is not None else None)
-        if value is not None:
-            found[attack] = value
-    return max(found.items(), key=lambda item: item[1]) if found else None
+def _value(worst: WorstCase) -> float:
+    values = [m.value for m in worst.leakages if m.value is not None]
+    return sum(values) / len(values)
 
 
-def _controls(record: Record) -> list[tuple[str, float]]:
-    names = dict.fromkeys(control.attack for result in record.results for control in result.controls)
-    found = []
-    for name in names:
-        controls = [next((c for c in result.controls if c.attack == name), None) for result in record.results]
-        value = _mean(controls, lambda c: _recognised(c.measurements) if c is not None else None)
-        if value is not None:
-            found.append((name, value))
-    return found
+def _defense(record: Record, name: str) -> list[DefenseResult | None]:
+    return [next((d for d in result.defenses if d.defense == name), None) for result in record.results]
 
 
-def _recognised(measurements: Sequence[Measurement]) -> Measurement | None:
-    return next((m for m in measurements if m.name == RECOGNISED), None)
-
-
-def _defense(record: Record, name: str) -> list[DefenseResult]:
-    return [d for result in record.results for d in result.defenses if d.defense == name]
-
-
-def _mean(items: Sequence[Item], measurement: Callable[[Item], Measurement | None]) -> float | None:
+def _mean(measurements: Sequence[Measurement | None]) -> float | None:
     """Over the seeds; None when one of them has no value, because a mean over the others would flatter."""
-    values = [m.value for item in items if (m := measurement(item)) is not None and m.value is not None]
-    return sum(values) / len(values) if values and len(values) == len(items) else None
+    values = [m.value for m in measurements if m is not None and m.value is not None]
+    return sum(values) / len(values) if values and len(values) == len(measurements) else None
 
 
 def _percent(fraction: float) -> str:

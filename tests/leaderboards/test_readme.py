@@ -14,7 +14,7 @@ def readme(tmp_path: Path) -> Path:
     (tmp_path / SOURCE).parent.mkdir(parents=True)
     record().write(tmp_path / SOURCE)
     path = tmp_path / "README.md"
-    path.write_text(f"# Title\n\n<!-- tables: {SOURCE} -->\nold\n<!-- /tables -->\n\nAfter.\n", encoding="utf-8")
+    path.write_text(f"# Title\n\n<!-- tables: {SOURCE} -->\nold tables\n<!-- /tables -->\n\nAfter.\n", encoding="utf-8")
     return path
 
 
@@ -29,7 +29,7 @@ def test_the_block_becomes_the_tables_of_its_record_under_their_command(readme: 
     assert text.endswith("<!-- /tables -->\n\nAfter.\n")
     assert "```sh\npython -m audit --defense privatesnn --attack all\n```" in text
     assert render(build(record(), "ablation"), "md") in text
-    assert "old" not in text
+    assert "old tables" not in text
 
 
 def test_check_tells_a_difference_and_writes_nothing(readme: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -81,7 +81,7 @@ def test_two_blocks_are_each_made_from_their_own_record(readme: Path) -> None:
     blocks = [f"<!-- tables: {source} -->\n<!-- /tables -->\n" for source in (SOURCE, other)]
     readme.write_text("between\n".join(blocks), encoding="utf-8")
     assert run(readme) == 0
-    first, second = readme.read_text(encoding="utf-8").split("between")
+    first, second = readme.read_text(encoding="utf-8").split("between\n")
     assert "--attack all" in first
     assert "--attack all" not in second
     assert "--seed 7" in second

@@ -1,0 +1,121 @@
+"""Reconversion by an attacker who knows that the target spikes."""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from audit.contracts import Access, AttackContext, NotApplicable, Reconstructions
+from audit.networks.ascent import Positive, derived_seed
+from audit.networks.inversion import Inversion, invert
+from audit.networks.perturbations import low_frequency
+from audit.registry import register_attack
+from audit.spiking.network import SpikingNetwork
+from audit.spiking.rates import Substitute, rate_network
+
+
+@dataclass(frozen=True)
+class AdaptiveReconversion:
+    """Reconversion with an activation that stands for the neuron, calibration, distillation and image priors.
+
+    Access: the target's weights and thresholds, and as many private images as leaked (none by default). The LIF becomes
+    ``activation``: ReLU (PrivateSNN, attack 1), clip(u/theta, 0, 1), that with a floor to T levels (Bu et al., ICLR
+    2022), or the layer's measured rate curve. ``calibrate`` fits every channel to the SNN's rates on ``queries``
+    synthetic images; ``distillation_steps`` then train the ANN on the target's logits for them, and for leaked images.
+    Images: Adam on the margin with total variation, L2 and jitter. Cost: an ANN's forward and backward pass per update
+    and image, and one run of the target per query.
+    """
+
+    access: ClassVar[Access] = Access.WEIGHTS
+
+    images_per_class: Annotated[int, Field(ge=1)] = 30
+    activation: Substitute = "clip"
+    calibrate: bool = False
+    queries: Annotated[int, Field(ge=8)] = 64
+    distillation_steps: Annotated[int, Field(ge=0)] = 0
+    distillation_rate: Positive = 1e-4
+    leaked_images: Annotated[int, Field(ge=0)] = 0
+    updates: Annotated[int, Field(ge=1)] = 150
+    rate: Positive = 0.03
+    total_variation: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 5.0
+    l2: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 5.0
+    jitter: Annotated[int, Field(ge=0)] = 1
+    enough: Positive = 3.0
+    batch_size: Annotated[int, Field(ge=1)] = 250
+
+    def reconstruct(self, target: nn.Module, context: AttackContext) -> Reconstructions:
+        if not isinstance(target, SpikingNetwork):
+            raise NotApplicable("the target is an ANN: there is no neuron to stand in for; see reconversion")
+        network = target.to(context.device).eval().requires_grad_(False)
+        generator = torch.Generator(context.device).manual_seed(derived_seed(context.seed, "target", 0))
+        queries = self._queries(context)
+        ann = rate_network(network, self.activation, queries, generator, self.calibrate)
+        with torch.no_grad():
+            wanted = torch.cat([_mean_current(network, batch, generator) for batch in queries.split(32)])
+        context.notes["error on its queries"] = _error(ann, queries, wanted)
+        if self.distillation_steps:
+            _distil(ann, queries, wanted, self.distillation_steps, self.distillation_rate, context)
+            context.notes["error after distillation"] = _error(ann, queries, wanted)
+        labels = torch.arange(len(context.task.classes)).repeat(self.images_per_class)
+        inversion = Inversion(
+            self.updates, self.rate, self.total_variation, self.l2, self.jitter, self.enough, self.batch_size
+        )
+        images, course = invert(ann, labels, inversion, context, "adaptive reconversion")
+        context.notes["margin by update"] = [course[0], course[-1]]
+        return Reconstructions(images, labels)
+
+    def _queries(self, context: AttackContext) -> Tensor:
+        """Low-frequency noise of four grain sizes, and the images that leaked."""
+        generator = torch.Generator().manual_seed(derived_seed(context.seed, "queries", 0))
+        low, high = context.task.input_range
+        noise = low_frequency(self.queries, context.task.image_shape, generator)
+        made = (noise * (high - low) + low).to(context.device)
+        if context.leaked is None:
+            return made
+        return torch.cat([made, context.task.normalise(context.leaked.pixels.to(context.device))])
+
+
+def _mean_current(network: SpikingNetwork, x: Tensor, generator: torch.Generator) -> Tensor:
+    """The target's logits in the unit of the rate network's: mean input current of the last layer."""
+    return network(x, generator) / (network.output_scale * network.time_steps)
+
+
+def _error(ann: nn.Module, queries: Tensor, wanted: Tensor) -> float:
+    """Mean square difference of the standardised logits, in units of the target's."""
+    with torch.no_grad():
+        return float(F.mse_loss(_standard(ann(queries)), _standard(wanted)))
+
+
+def _standard(logits: Tensor) -> Tensor:
+    """What a softmax and a scale leave of logits [B, K]: centred by row, of deviation 1 over all."""
+    logits = logits - logits.mean(1, keepdim=True)
+    return logits / logits.std().clamp(min=1e-12)
+
+
+def _distil(
+    ann: nn.Sequential, queries: Tensor, wanted: Tensor, steps: int, rate: float, context: AttackContext
+) -> None:
+    """Train the ANN's weights in place so that its logits are the target's, up to a common scale."""
+    generator = torch.Generator().manual_seed(derived_seed(context.seed, "distillation", 0))
+    wanted = _standard(wanted)
+    with torch.no_grad():
+        first = ann(queries)
+        scale = (first - first.mean(1, keepdim=True)).std().clamp(min=1e-12)
+    weights = [parameter.requires_grad_(True) for parameter in ann.parameters()]
+    optimizer = torch.optim.Adam(weights, lr=rate)
+    with context.monitor.steps("distillation", steps) as advance:
+        for _ in range(steps):
+            chosen = torch.randint(len(queries), (min(64, len(queries)),), generator=generator).to(queries.device)
+            logits = ann(queries[chosen])
+            loss = F.mse_loss((logits - logits.mean(1, keepdim=True)) / scale, wanted[chosen])
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            advance()
+    ann.requires_grad_(False)
+
+
+register_attack("adaptive-reconversion", AdaptiveReconversion)

@@ -1,0 +1,204 @@
+"""From evidence to a line of the record: what the auditor makes of what an attack brought back."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from audit.contracts import Images
+from audit.controls import image_controls
+from audit.evidence import Evidence
+from audit.metrics.membership import auc, epsilon_lower_bound, train_test_gap, true_positive_rate
+from audit.metrics.weights import compare_networks
+from audit.networks.training import predict
+from audit.observation import Observation, Observer, Yardstick, measure
+from audit.pipeline import Prepared, Target, Trained
+from audit.records import AttackResult, DefenseResult, GradientHealth, Measurement
+from audit.settings import MeasureSettings
+from audit.spiking.files import weights
+from audit.spiking.network import SpikingNetwork
+from audit.store import Artifact, digest, hash_tensors
+from audit.workshop import Workshop, code
+
+FALSE_POSITIVE_RATES = (0.01, 0.001)
+
+
+@dataclass(frozen=True)
+class Membership:
+    """Candidates of a membership inference, and which of them the teacher was trained on."""
+
+    images: Images
+    members: Tensor
+
+
+@dataclass
+class Assessor:
+    """Measures everything of one seed; ``scores`` collects the raw scores under 'target/attack/...'."""
+
+    shop: Workshop
+    data: Prepared
+    observer: Observer
+    eyes: str
+    teacher: nn.Sequential
+    measure: MeasureSettings
+    seed: int
+    unfit: str | None = None
+    scores: dict[str, Tensor] = field(default_factory=dict)
+    _yardsticks: dict[int, Yardstick] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        shop: Workshop,
+        data: Prepared,
+        teacher: Trained,
+        evaluators: Sequence[Trained],
+        settings: MeasureSettings,
+        seed: int,
+    ) -> "Assessor":
+        """Raises AuditError where Inception weights are named that are not the published ones."""
+        networks = tuple(evaluator.network for evaluator in evaluators)
+        observer = Observer.of(networks, data.task, data.parts.teacher, settings, shop.device)
+        eyes = digest([evaluator.key for evaluator in evaluators] + [str(settings.inception_weights)])
+        unfit = observer.unfit(data.parts.test)
+        return cls(shop, data, observer, eyes, teacher.network, settings, seed, unfit)
+
+    def result(
+        self, target: str, network: nn.Module, evidence: Evidence, membership: Membership | None
+    ) -> AttackResult:
+        """Measurements of an attack's evidence; one that brought nothing keeps its place and its reason."""
+        component = evidence.component
+        values: dict[str, Any] = {
+            "attack": component.label,
+            "settings": evidence.settings,
+            "evidence": component.evidence,
+            "access": component.access.value,
+            "status": evidence.status,
+            "reason": evidence.reason,
+            "images": 0,
+            "images_hash": evidence.hash(),
+            "measurements": (),
+            "notes": evidence.notes,
+        }
+        if evidence.status != "ok":
+            return AttackResult(**values)
+        if evidence.found is not None:
+            found = evidence.found
+            observation = self._observed(f"{component.label} on {target}", evidence.key, found.images, found.labels)
+            raw = self._keep(f"{target}/{component.label}", observation)
+            per_class = len(found.labels) // len(self.data.task.classes)
+            measurements = measure(observation, self.yardstick(per_class))
+            return AttackResult(
+                **values | {"images": len(found.labels), "measurements": measurements, "scores_hash": raw}
+            )
+        if evidence.recovered is not None:
+            test = self.data.parts.test
+            recovered = evidence.recovered.to(self.shop.device)
+            assert isinstance(recovered, nn.Sequential)
+            images = self.data.task.normalise(test.pixels.to(self.shop.device))
+            return AttackResult(
+                **values | {"measurements": compare_networks(recovered, self.teacher, images, test.labels)}
+            )
+        assert membership is not None
+        correct = self._predicted(network, membership.images) == membership.images.labels
+        return AttackResult(
+            **values | {"measurements": membership_measurements(evidence.tensors, membership.members, correct)}
+        )
+
+    def controls(self, per_class: int) -> tuple[AttackResult, ...]:
+        """Image sets that no attack made, measured like one."""
+        made = image_controls(self.data.task, self.data.parts.test, per_class, self.seed)
+        results = []
+        for name, (images, labels) in made.items():
+            observation = self.observer.observe(images, labels)
+            results.append(
+                AttackResult(
+                    attack=name,
+                    settings={},
+                    status="ok",
+                    images=len(labels),
+                    images_hash=hash_tensors({"images": images, "labels": labels}),
+                    measurements=measure(observation, self.yardstick(per_class)),
+                    scores_hash=self._keep(name, observation),
+                )
+            )
+        return tuple(results)
+
+    def yardstick(self, per_class: int) -> Yardstick:
+        """Held-out real images as many as the attack's, and the private sample."""
+        if per_class not in self._yardsticks:
+            known = next(iter(self._yardsticks.values()), None)
+            private = known.private if known else self.observer.sample(self.measure.reference_images)
+            images, labels = image_controls(self.data.task, self.data.parts.test, per_class, self.seed)[
+                "held-out real images"
+            ]
+            self._keep("private sample", private)
+            real = self.observer.observe(images, labels)
+            self._yardsticks[per_class] = Yardstick(private, real, self.data.task.classes, self.unfit)
+        return self._yardsticks[per_class]
+
+    def _observed(self, label: str, key: str | None, images: Tensor, labels: Tensor) -> Observation:
+        inputs = {
+            "code": code("observation.py", "metrics/similarity.py", "networks"),
+            "eyes": self.eyes,
+            "split": self.data.split_hash,
+            "attack": key,
+        }
+        made: Callable[[], Artifact] = lambda: Artifact(self.observer.observe(images, labels).tensors())  # noqa: E731
+        return Observation.of(self.shop.make("observation", label, self.seed, inputs, made).artifact.tensors)
+
+    def _keep(self, place: str, observation: Observation) -> str:
+        tensors = observation.tensors()
+        self.scores |= {f"{place}/{name}": tensor for name, tensor in tensors.items()}
+        return hash_tensors(tensors)
+
+    def _predicted(self, network: nn.Module, images: Images) -> Tensor:
+        x = self.data.task.normalise(images.pixels.to(self.shop.device))
+        if not isinstance(network, SpikingNetwork):
+            return predict(network, x).argmax(1).cpu()
+        generator = torch.Generator(self.shop.device).manual_seed(self.seed)
+        with torch.no_grad():
+            return torch.cat([network(part, generator).argmax(1).cpu() for part in x.split(100)])
+
+
+def membership_measurements(scores: dict[str, Tensor], members: Tensor, correct: Tensor) -> tuple[Measurement, ...]:
+    """By signal, AUC, TPR at low FPR and the bound on epsilon; the train/test gap, without which none can be read."""
+    found: list[Measurement] = [train_test_gap("train/test gap", correct, members)]
+    for name, values in sorted(scores.items()):  # a store gives them back by name
+        found.append(auc(f"AUC, {name}", values, members))
+        found += [
+            true_positive_rate(f"TPR at {100 * rate:g} % FPR, {name}", values, members, rate)
+            for rate in FALSE_POSITIVE_RATES
+        ]
+        found.append(epsilon_lower_bound(f"epsilon at least, {name}", values, members))
+    return tuple(found)
+
+
+def defense_result(
+    target: Target,
+    attacks: Sequence[AttackResult],
+    untrained: Sequence[AttackResult],
+    gradients: GradientHealth | None,
+    requested: bool,
+) -> DefenseResult:
+    """A target's part of the record."""
+    component, report = target.component, target.report
+    return DefenseResult(
+        defense=component.name,
+        origin=component.origin,
+        summary=component.summary,
+        requested=requested,
+        data_access=component.factory.data_access.value,
+        settings=target.settings,
+        target_hash=hash_tensors(weights(target.network)),
+        time_steps=target.network.time_steps if isinstance(target.network, SpikingNetwork) else None,
+        accuracy=report.accuracy,
+        accuracy_over_time=report.accuracy_over_time,
+        energy=report.energy,
+        attacks=tuple(attacks),
+        untrained=tuple(untrained),
+        gradients=gradients,
+        notes=target.notes,
+    )

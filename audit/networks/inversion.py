@@ -1,0 +1,96 @@
+"""Images of a class by optimisation with priors: Adam, total variation, L2, jitter, restarts."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from audit.contracts import AttackContext
+from audit.networks.ascent import derived_seed
+from audit.networks.perturbations import low_frequency, margin
+
+# Short memories: once the margin is enough, the priors shall not be drowned by what its gradient was.
+BETAS = (0.5, 0.9)
+
+Logits = Callable[[Tensor], Tensor]
+"""Images [B, C, H, W] in the input range -> logits [B, K], in any scale; differentiable."""
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """Adam on the pixels, in units of the input range, kept inside it.
+
+    The objective is the margin of the class over the best other one, in units of the logits' spread over the starting
+    images, since a spiking network's logits have any scale (max-margin: PLG-MI, Yuan et al., AAAI 2023). Beyond
+    ``enough`` it counts no more: what climbs on is a prototype, and the priors decide. ``total_variation`` weighs the
+    mean absolute difference of neighbouring pixels, ``l2`` the mean square distance from mid-range, both of images
+    scaled to [0, 1]; ``jitter``: random shifts by up to that many pixels.
+    """
+
+    updates: int
+    rate: float
+    total_variation: float
+    l2: float
+    jitter: int
+    enough: float
+    batch_size: int = 100
+
+
+def invert(
+    logits_of: Logits, labels: Tensor, inversion: Inversion, context: AttackContext, purpose: str
+) -> tuple[Tensor, list[float]]:
+    """An image per entry of ``labels`` [N], each from low-frequency noise, and the mean margin at each update.
+
+    ``purpose`` tells apart the random numbers of several calls. Raises ValueError where an image is not finite.
+    """
+    done: list[Tensor] = []
+    margins = torch.zeros(inversion.updates, dtype=torch.float64)
+    with context.monitor.steps("images", len(labels)) as advance:
+        for number, batch in enumerate(labels.split(inversion.batch_size)):
+            generator = torch.Generator().manual_seed(derived_seed(context.seed, purpose, number))
+            images, course = _invert(logits_of, batch.to(context.device), inversion, context, generator)
+            done.append(images.cpu())
+            margins += torch.tensor(course, dtype=torch.float64) * len(batch) / len(labels)
+            for _ in range(len(batch)):
+                advance()
+    return torch.cat(done), margins.tolist()
+
+
+def _invert(
+    logits_of: Logits, labels: Tensor, inversion: Inversion, context: AttackContext, generator: torch.Generator
+) -> tuple[Tensor, list[float]]:
+    low, high = context.task.input_range
+    unit = low_frequency(len(labels), context.task.image_shape, generator).to(context.device).requires_grad_()
+    optimizer = torch.optim.Adam([unit], lr=inversion.rate, betas=BETAS)
+    with torch.no_grad():
+        spread = logits_of(unit * (high - low) + low).std().clamp(min=1e-12)
+    course: list[float] = []
+    for _ in range(inversion.updates):
+        x = _shifted(unit, inversion.jitter, generator) * (high - low) + low
+        margins = margin(logits_of(x), labels) / spread
+        loss = -margins.clamp(max=inversion.enough).sum() + len(labels) * (
+            inversion.total_variation * total_variation(unit) + inversion.l2 * (unit - 0.5).square().mean()
+        )
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        with torch.no_grad():
+            unit.clamp_(0, 1)
+        course.append(float(margins.detach().mean()))
+    images = unit.detach() * (high - low) + low
+    if not torch.isfinite(images).all():
+        raise ValueError("diverged: an image has values that are not finite")
+    return images, course
+
+
+def total_variation(x: Tensor) -> Tensor:
+    """Mean absolute difference of neighbouring pixels, rows and columns, in the unit of ``x`` [B, C, H, W]."""
+    return x.diff(dim=2).abs().mean() + x.diff(dim=3).abs().mean()
+
+
+def _shifted(x: Tensor, jitter: int, generator: torch.Generator) -> Tensor:
+    if not jitter:
+        return x
+    rows, columns = (int(torch.randint(-jitter, jitter + 1, (), generator=generator)) for _ in range(2))
+    return x.roll((rows, columns), (2, 3))

@@ -1,0 +1,159 @@
+"""A spiking network in the language of rates: what its neurons answer on average, and activations that do the same."""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from copy import deepcopy
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from audit.spiking.network import SpikingNetwork
+from audit.spiking.neuron import LIF
+
+Substitute = Literal["relu", "clip", "clip-floor", "rate-curve"]
+
+KNOTS = torch.linspace(-0.5, 2.5, 61)  # mean currents, in thresholds, at which a rate curve is read
+
+
+class Clip(nn.Module):
+    """clip(z / theta, 0, 1): the rate of an integrate-and-fire neuron with soft reset, as T grows (Rueckauer 2017)."""
+
+    threshold: Tensor
+
+    def __init__(self, threshold: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("threshold", threshold.clone())
+
+    def forward(self, z: Tensor) -> Tensor:
+        return (z / self.threshold).clamp(0, 1)
+
+
+class ClipFloor(Clip):
+    """floor(T clip(z / theta, 0, 1)) / T with the gradient of the clip: that rate after T steps (QCFS, Bu 2022)."""
+
+    def __init__(self, threshold: Tensor, time_steps: int) -> None:
+        super().__init__(threshold)
+        self.time_steps = time_steps
+
+    def forward(self, z: Tensor) -> Tensor:
+        rate = super().forward(z)
+        return rate + (torch.floor(rate * self.time_steps) / self.time_steps - rate).detach()
+
+
+class RateCurve(Clip):
+    """A measured curve: ``rates`` at KNOTS, linear between them, level outside."""
+
+    rates: Tensor
+
+    def __init__(self, threshold: Tensor, rates: Tensor) -> None:
+        super().__init__(threshold)
+        self.register_buffer("rates", rates.clone())
+
+    def forward(self, z: Tensor) -> Tensor:
+        place = (z / self.threshold - float(KNOTS[0])) / float(KNOTS[1] - KNOTS[0])
+        place = place.clamp(0, len(KNOTS) - 1)
+        left = place.detach().floor().clamp(max=len(KNOTS) - 2).long()
+        return torch.lerp(self.rates[left], self.rates[left + 1], place - left)
+
+
+class Affine(nn.Module):
+    """``scale`` * x + ``shift``, one of each per channel."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, scale: Tensor, shift: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("scale", scale)
+        self.register_buffer("shift", shift)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale + self.shift
+
+
+@torch.no_grad()
+def responses(
+    network: SpikingNetwork, x: Tensor, generator: torch.Generator | None
+) -> Iterator[tuple[str, LIF | None, Tensor, Tensor]]:
+    """Layer after layer (name, neuron, mean input current [B, ...], rate [B, ...]) for images x [B, C, H, W].
+
+    The first item is ('', None, x, the mean of what the encoder makes of it). Keeps all T time-steps of one layer.
+    """
+    steps = network.time_steps
+    h = network.encoder(x, steps, generator, 0, steps)
+    yield "", None, x, h.mean(0)
+    h = h.flatten(0, 1)
+    for name, layer in network.layers.named_children():
+        if isinstance(layer, LIF):
+            current = h.unflatten(0, (-1, len(x)))
+            spikes, _ = layer(current)
+            yield name, layer, current.mean(0), spikes.mean(0)
+            h = spikes.flatten(0, 1)
+        else:
+            h = layer(h)
+
+
+def rate_network(
+    network: SpikingNetwork, substitute: Substitute, images: Tensor, generator: torch.Generator | None, calibrate: bool
+) -> nn.Sequential:
+    """The ANN of the same weights whose activations stand for rates: reconversion with a substitute for the neuron.
+
+    ``images`` [B, C, H, W] are the attacker's own: the gain of the input coding, the rate curves and, with
+    ``calibrate``, a scale and a shift per channel are measured on them, front to back, so that each layer's activations
+    fit the rates of the SNN's. Its logits are the mean input current of the last layer. With 'relu' activations are
+    currents instead of rates, in units of the threshold where they are calibrated.
+    """
+    answered = {name: (neuron, current, rate) for name, neuron, current, rate in responses(network, images, generator)}
+    _, _, coded = answered.pop("")
+    gain = (coded * images).sum() / images.square().sum().clamp(min=1e-12)
+    layers: OrderedDict[str, nn.Module] = OrderedDict(coding=Affine(gain, torch.zeros_like(gain)))
+    h = layers["coding"](images)
+    for name, layer in network.layers.named_children():
+        if name not in answered:
+            layers[name] = deepcopy(layer).eval()
+            with torch.no_grad():
+                h = layers[name](h)
+            continue
+        neuron, current, rate = answered[name]
+        assert neuron is not None
+        layers[name] = _activation(substitute, neuron, network.time_steps, current, rate)
+        with torch.no_grad():
+            h = layers[name](h)
+            if calibrate:
+                layers[f"{name}_fit"] = _fit(h, rate)
+                h = layers[f"{name}_fit"](h)
+    return nn.Sequential(layers).eval().requires_grad_(False)
+
+
+def _activation(substitute: Substitute, neuron: LIF, steps: int, current: Tensor, rate: Tensor) -> nn.Module:
+    match substitute:
+        case "relu":
+            return nn.ReLU()
+        case "clip":
+            return Clip(neuron.threshold)
+        case "clip-floor":
+            return ClipFloor(neuron.threshold, steps)
+        case "rate-curve":
+            return RateCurve(neuron.threshold, _curve(current / neuron.threshold, rate))
+
+
+def _curve(current: Tensor, rate: Tensor) -> Tensor:
+    """Mean rate around each knot; where no current fell, that of clip(z, 0, 1). Never falling."""
+    step = float(KNOTS[1] - KNOTS[0])
+    place = ((current.flatten() - float(KNOTS[0])) / step).round().clamp(0, len(KNOTS) - 1).long()
+    count = torch.bincount(place, minlength=len(KNOTS)).float()
+    total = torch.zeros_like(count).index_add_(0, place, rate.flatten())
+    expected = KNOTS.to(rate.device).clamp(0, 1)
+    return ((total + expected) / (count + 1)).cummax(0).values
+
+
+def _fit(h: Tensor, rate: Tensor) -> Affine:
+    """Least squares of ``rate`` on ``h``, per channel; the identity where a channel does not move."""
+    dims = [0, *range(2, h.dim())]
+    h_mean, rate_mean = h.mean(dims, keepdim=True), rate.mean(dims, keepdim=True)
+    variance = (h - h_mean).square().mean(dims, keepdim=True)
+    covariance = ((h - h_mean) * (rate - rate_mean)).mean(dims, keepdim=True)
+    moves = variance > 1e-8
+    scale = torch.where(moves & (covariance > 0), covariance / variance.clamp(min=1e-8), 1.0)
+    return Affine(scale[0], (rate_mean - scale * h_mean)[0])

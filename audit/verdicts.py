@@ -1,0 +1,126 @@
+"""What the numbers of one seed mean beside their controls: leakage, void cells, flags. Pure functions on the record."""
+
+from collections.abc import Sequence
+
+from audit.metrics.leakage import leakage
+from audit.metrics.statistics import without_value
+from audit.records import AttackResult, DefenseResult, Measurement
+
+DISTANCE = "FD, evaluator features"
+RELATIVE = "recognised, relative to real images"
+REAL = "held-out real images"
+# An attack that does not get this far on the undefended twin says nothing about a defended target.
+LEAST_CONTROL = 0.05
+# Attacks that do nothing but follow the target's own surrogate gradient.
+BY_OWN_GRADIENT = ("direct-inversion",)
+BY_TRANSFER = ("reconversion", "adaptive-reconversion")
+# Two leakages nearer than this are the same one, for a flag.
+MARGIN = 0.05
+
+
+def judged(
+    defenses: Sequence[DefenseResult], controls: Sequence[AttackResult], undefended: str
+) -> tuple[DefenseResult, ...]:
+    """The same results with leakage, void cells and flags.
+
+    ``undefended`` names the positive control among ``defenses``: where an attack does not leak there, its cell on every
+    other target is void. ``controls`` hold the held-out real images.
+    """
+    real = next((control for control in controls if control.attack == REAL), None)
+    measured = [_with_leakage(defense, real) for defense in defenses]
+    twin = next((defense for defense in measured if defense.defense == undefended), None)
+    return tuple(_flagged(_voided(defense, twin)) for defense in measured)
+
+
+def measurement(attack: AttackResult | None, name: str) -> Measurement | None:
+    """The attack's measurement of that name."""
+    return next((m for m in attack.measurements if m.name == name), None) if attack else None
+
+
+def _with_leakage(defense: DefenseResult, real: AttackResult | None) -> DefenseResult:
+    nulls = {attack.attack: attack for attack in defense.untrained}
+    attacks = tuple(
+        attack.model_copy(update={"leakage": _leakage(attack, nulls.get(attack.attack), real)})
+        for attack in defense.attacks
+    )
+    return defense.model_copy(update={"attacks": attacks})
+
+
+def _leakage(attack: AttackResult, null: AttackResult | None, real: AttackResult | None) -> Measurement | None:
+    if attack.evidence != "images" or attack.status == "not-applicable":
+        return None
+    found = measurement(attack, DISTANCE)
+    if found is None:
+        reason = attack.reason or "no reason recorded"
+        return without_value("leakage", 0, "fraction", "higher means more leakage", attack.status, reason)
+    nothing = without_value("", 0, "distance", "lower means more leakage", "undefined", "was not measured")
+    return leakage(
+        found, measurement(null, DISTANCE) or _failure(null) or nothing, measurement(real, DISTANCE) or nothing
+    )
+
+
+def _failure(null: AttackResult | None) -> Measurement | None:
+    if null is None or null.status == "ok":
+        return None
+    return without_value("", 0, "distance", "lower means more leakage", null.status, null.reason or "")
+
+
+def _voided(defense: DefenseResult, twin: DefenseResult | None) -> DefenseResult:
+    """Leakage 'void' where the attack fails on the undefended twin, or follows a gradient that is masked."""
+    if twin is None:
+        return defense
+    masked = defense.gradients is not None and "masked-gradients" in defense.gradients.flags
+    positive = {attack.attack: attack.leakage for attack in twin.attacks}
+    attacks = []
+    for attack in defense.attacks:
+        control, own = positive.get(attack.attack), attack.leakage
+        reason = None
+        if own is not None and defense is not twin:
+            if control is None or control.value is None:
+                why = control.reason if control else "not measured"
+                reason = f"the attack has no value on the undefended {twin.defense}: {why}"
+            elif control.value < LEAST_CONTROL:
+                reason = (
+                    f"the attack fails on the undefended {twin.defense} too (leakage {control.value:.2f}): "
+                    "that it fails here is no merit"
+                )
+        if own is not None and masked and _kind(attack) in BY_OWN_GRADIENT:
+            reason = "it follows the target's own gradient, which is masked"
+        if own is not None and own.value is not None and own.value >= LEAST_CONTROL:
+            reason = None  # it succeeded, whatever it does elsewhere
+        if reason and own is not None:
+            void = without_value(own.name, own.n, own.unit, own.direction, "void", reason)
+            attack = attack.model_copy(update={"leakage": void})
+        attacks.append(attack)
+    return defense.model_copy(update={"attacks": tuple(attacks)})
+
+
+def _flagged(defense: DefenseResult) -> DefenseResult:
+    """Flags of the target, from its gradient and from comparing its attacks; and of each attack."""
+    flags = list(defense.gradients.flags) if defense.gradients else []
+    best: dict[str, float] = {}
+    for attack in defense.attacks:
+        if attack.leakage is not None and attack.leakage.value is not None:
+            kinds = ["black-box" if attack.access != "weights" else "white-box"]
+            kinds += ["transfer"] if _kind(attack) in BY_TRANSFER else []
+            kinds += ["direct"] if _kind(attack) in ("direct-inversion", "adaptive-inversion") else []
+            for kind in kinds:
+                best[kind] = max(best.get(kind, 0.0), attack.leakage.value)
+    for strong, weak, flag in (
+        ("white-box", "black-box", "black-box-beats-white-box"),
+        ("direct", "transfer", "transfer-beats-direct"),
+    ):
+        if strong in best and weak in best and best[weak] > best[strong] + MARGIN:
+            flags.append(flag)
+    attacks = []
+    for attack in defense.attacks:
+        relative = measurement(attack, RELATIVE)
+        if relative is not None and relative.value is not None and relative.value > 1:
+            attack = attack.model_copy(update={"flags": (*attack.flags, "prototypes-beat-reality")})
+        attacks.append(attack)
+    return defense.model_copy(update={"flags": tuple(dict.fromkeys(flags)), "attacks": tuple(attacks)})
+
+
+def _kind(attack: AttackResult) -> str:
+    """The registered name, without the variant."""
+    return attack.attack.partition(" (")[0]

@@ -1,0 +1,187 @@
+"""Leakage beside its controls: what is void, what is flagged, what is never ranked private."""
+
+from typing import Any
+
+import pytest
+
+from audit.metrics.leakage import leakage
+from audit.records import AttackResult, DefenseResult, GradientHealth, Measurement, Status
+from audit.verdicts import DISTANCE, judged
+from audit.worst_case import worst_case
+from leaderboards.cells import Number
+from leaderboards.leakage import rank_groups
+from tests.records_factory import accuracy
+
+UNDEFENDED = "data-free-conversion"
+
+
+def distance(value: float | None, status: Status = "ok") -> Measurement:
+    return Measurement(
+        name=DISTANCE, value=value, n=300, unit="distance", direction="lower means more leakage", status=status,
+        reason=None if status == "ok" else "its reason",
+    )  # fmt: skip
+
+
+def attack(name: str, value: float | None, **values: Any) -> AttackResult:
+    measurements = (distance(value),) if value is not None else ()
+    return AttackResult(
+        **{
+            "attack": name, "settings": {}, "status": "ok", "images": 300, "images_hash": "h",
+            "measurements": measurements, **values,
+        }
+    )  # fmt: skip
+
+
+def health(*flags: str) -> GradientHealth:
+    return GradientHealth(missing=0, zero=0, agreement=0.5, gain=1, train_eval=0, flags=flags)
+
+
+def defense(name: str, attacks: list[AttackResult], nulls: dict[str, float], **values: Any) -> DefenseResult:
+    return DefenseResult(
+        **{
+            "defense": name, "origin": "here", "summary": "", "requested": True, "data_access": "none", "settings": {},
+            "target_hash": "h", "time_steps": 8, "accuracy": accuracy(0.9), "energy": None, "attacks": tuple(attacks),
+            "untrained": tuple(attack(key, value) for key, value in nulls.items()), **values,
+        }
+    )  # fmt: skip
+
+
+REAL = attack("held-out real images", 5.0)
+NULLS = {"strong": 105.0, "weak": 105.0}
+
+
+def test_leakage_is_0_at_the_untrained_network_and_1_at_real_images_and_stays_within() -> None:
+    for value, expected in ((105.0, 0.0), (55.0, 0.5), (5.0, 1.0), (300.0, 0.0), (1.0, 1.0)):
+        assert leakage(distance(value), distance(105.0), distance(5.0)).value == pytest.approx(expected)
+
+
+def test_a_scale_without_a_length_measures_nothing() -> None:
+    found = leakage(distance(4.0), distance(5.1), distance(5.0))
+    assert (found.value, found.status) == (None, "undefined")
+    assert "as near as real ones" in (found.reason or "")
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_missing_distance_keeps_its_status_and_reason(place: int) -> None:
+    distances = [distance(50.0), distance(105.0), distance(5.0)]
+    distances[place] = distance(None, "insufficient")
+    found = leakage(*distances)
+    assert (found.value, found.status) == (None, "insufficient")
+    assert "its reason" in (found.reason or "")
+
+
+def test_an_attack_that_fails_on_the_undefended_twin_is_void_elsewhere_and_not_private() -> None:
+    twin = defense(UNDEFENDED, [attack("strong", 25.0), attack("weak", 104.0)], NULLS)
+    target = defense("mine", [attack("strong", 65.0), attack("weak", 104.0)], NULLS)
+    first, second = judged([twin, target], [REAL], UNDEFENDED)
+    values = [a.leakage.value for a in first.attacks if a.leakage]
+    assert values == pytest.approx([0.8, 0.01]), "the control keeps its own value"
+    strong, weak = (a.leakage for a in second.attacks)
+    assert strong is not None
+    assert strong.value == pytest.approx(0.4)
+    assert weak is not None
+    assert (weak.value, weak.status) == (None, "void")
+    assert "fails on the undefended data-free-conversion too" in (weak.reason or "")
+
+
+def test_an_attack_that_does_nothing_at_all_leaves_a_target_without_a_rank() -> None:
+    twin = defense(UNDEFENDED, [attack("idle", 105.0)], {"idle": 105.0})
+    target = defense("mine", [attack("idle", 105.0)], {"idle": 105.0})
+    (_, judgement) = judged([twin, target], [REAL], UNDEFENDED)
+    worst = worst_case([judgement])
+    assert worst.attacks == ()
+    assert worst.why is not None
+    assert worst.why.status == "void"
+
+
+def test_a_success_is_never_void() -> None:
+    twin = defense(UNDEFENDED, [attack("strong", 105.0)], NULLS)
+    target = defense("mine", [attack("strong", 55.0)], NULLS, gradients=health("masked-gradients"))
+    (_, judgement) = judged([twin, target], [REAL], UNDEFENDED)
+    assert judgement.attacks[0].leakage is not None
+    assert judgement.attacks[0].leakage.value == pytest.approx(0.5)
+
+
+def test_an_attack_along_a_masked_gradient_is_void_and_the_target_is_flagged() -> None:
+    nulls = {"direct-inversion": 105.0, "adaptive-inversion": 105.0}
+    twin = defense(UNDEFENDED, [attack("direct-inversion", 25.0), attack("adaptive-inversion", 25.0)], nulls)
+    attacks = [attack("direct-inversion", 105.0), attack("adaptive-inversion", 45.0)]
+    target = defense("masked", attacks, nulls, gradients=health("masked-gradients"))
+    _, judgement = judged([twin, target], [REAL], UNDEFENDED)
+    direct, adaptive = (a.leakage for a in judgement.attacks)
+    assert direct is not None
+    assert direct.status == "void"
+    assert "masked" in (direct.reason or "")
+    assert adaptive is not None
+    assert adaptive.value == pytest.approx(0.6)
+    assert judgement.flags == ("masked-gradients",)
+
+
+def test_a_failed_attack_has_an_unknown_leakage_and_one_that_does_not_apply_has_none() -> None:
+    attacks = [
+        attack("strong", None, status="failed", reason="it raised"),
+        attack("weak", None, status="not-applicable", reason="not for this"),
+    ]
+    (result,) = judged([defense("mine", attacks, NULLS)], [REAL], UNDEFENDED)
+    failed, foreign = (a.leakage for a in result.attacks)
+    assert failed is not None
+    assert (failed.value, failed.status, failed.reason) == (None, "failed", "it raised")
+    assert foreign is None
+
+
+def test_black_box_beating_white_box_and_transfer_beating_direct_are_flagged() -> None:
+    names = ["direct-inversion", "adaptive-reconversion (clip)", "black-box-inversion"]
+    nulls = dict.fromkeys(names, 105.0)
+
+    def flags(*values: float) -> tuple[str, ...]:
+        access = ["weights", "weights", "scores"]
+        attacks = [attack(n, v, access=a) for n, v, a in zip(names, values, access, strict=True)]
+        (result,) = judged([defense(UNDEFENDED, attacks, nulls)], [REAL], UNDEFENDED)
+        return result.flags
+
+    assert flags(50.0, 90.0, 90.0) == ()
+    assert flags(90.0, 50.0, 90.0) == ("transfer-beats-direct",)
+    assert flags(90.0, 90.0, 50.0) == ("black-box-beats-white-box",)
+
+
+def test_reconstructions_that_are_recognised_more_often_than_real_images_are_flagged() -> None:
+    often = Measurement(
+        name="recognised, relative to real images", value=1.2, n=300, unit="ratio",
+        direction="higher means more leakage",
+    )  # fmt: skip
+    item = attack("strong", 50.0)
+    item = item.model_copy(update={"measurements": (*item.measurements, often)})
+    (result,) = judged([defense(UNDEFENDED, [item], NULLS)], [REAL], UNDEFENDED)
+    assert result.attacks[0].flags == ("prototypes-beat-reality",)
+
+
+def test_the_worst_attack_is_chosen_on_the_other_seeds() -> None:
+    """Chosen on the same seeds, noise alone would look like leakage."""
+    leaks = {"a": (0.9, 0.1, 0.1), "b": (0.2, 0.3, 0.4)}
+    seeds = []
+    for place in range(3):
+        attacks = [attack(name, 105.0 - 100 * values[place]) for name, values in leaks.items()]
+        seeds.append(judged([defense(UNDEFENDED, attacks, {"a": 105.0, "b": 105.0})], [REAL], UNDEFENDED)[0])
+    worst = worst_case(seeds)
+    assert worst.attacks == ("b", "a", "a")
+    assert [m.value for m in worst.leakages] == pytest.approx([0.2, 0.1, 0.1])
+
+
+def test_an_attack_without_a_value_under_one_seed_is_out_of_the_choice_and_named() -> None:
+    full = judged([defense(UNDEFENDED, [attack("strong", 55.0), attack("weak", 95.0)], NULLS)], [REAL], UNDEFENDED)[0]
+    lost = [attack("strong", None, status="failed", reason="it raised"), attack("weak", 95.0)]
+    part = judged([defense(UNDEFENDED, lost, NULLS)], [REAL], UNDEFENDED)[0]
+    worst = worst_case([full, part])
+    assert worst.attacks == ("weak", "weak")
+    assert worst.lost == ("strong",)
+
+
+def test_ranks_are_groups_that_intervals_separate() -> None:
+    def number(low: float | None, high: float | None) -> Number:
+        return Number(0.5, "fraction", low, high)
+
+    ranks = rank_groups(
+        {"a": number(0.1, 0.2), "b": number(0.15, 0.3), "c": number(0.25, 0.4), "d": number(0.5, 0.6),
+         "e": number(None, None)}
+    )  # fmt: skip
+    assert ranks == {"a": "1", "b": "1", "c": "2", "d": "4", "e": "unranked"}

@@ -1,6 +1,6 @@
 """What attacks recovered, in tables: the verdict per target, every attack beside its controls, membership, weights."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from audit.flags import FLAGS
@@ -114,10 +114,13 @@ def rank_groups(found: dict[str, Number]) -> dict[str, str]:
     return ranks
 
 
-def by_attack(record: Record, notes: Footnotes, columns_of: Callable[[Record], tuple[Column, ...]]) -> Parts:
-    """Every inversion on every target, the untrained twins and the image sets that no attack made."""
-    measured = columns_of(record)
-    moved = any_moved(record)
+def by_attack(record: Record, notes: Footnotes, main: bool) -> Parts:
+    """Every inversion on every target, the untrained twins and the image sets that no attack made.
+
+    ``main``: without the measures that only the table of details has.
+    """
+    measured = leakage_columns(record, main)
+    moved = any_moved(record) and not main
     seeds = seeds_of(record)
 
     def row(target: str, found: list[AttackResult | None], name: str, is_attack: bool) -> tuple[Cell, ...]:
@@ -163,28 +166,51 @@ def by_attack(record: Record, notes: Footnotes, columns_of: Callable[[Record], t
     return columns, rows, remarks
 
 
-def of_kind(record: Record, kind: EvidenceKind, remarks: Iterable[str]) -> Parts:
-    """Attacks that bring back something else than images: one row per target, attack and measurement."""
+def membership(record: Record) -> Parts:
+    """One row per target and signal; a measurement is named 'AUC, loss': what is measured, then the signal."""
     seeds = seeds_of(record)
+    found = _measurements(record, "membership")
+    columns = {c.title: c for _, _, c, _ in found if ", " not in c.title}
+    for _, _, column, _ in found:
+        kind = column.title.partition(", ")[0]
+        columns.setdefault(kind, replace(column, title=kind))
     rows: list[tuple[Cell, ...]] = []
-    units: dict[str, str] = {}
-    for defense, defenses in each_defense(record):
+    signals = dict.fromkeys((target, c.title.partition(", ")[2]) for target, _, c, _ in found if ", " in c.title)
+    for target, signal in signals:
+        cells = []
+        for kind, column in columns.items():
+            wanted = {kind, f"{kind}, {signal}"}
+            match = next((f for f in found if f[0] == target and f[2].title in wanted), None)
+            nothing = Number.absent(column.unit, "not-applicable", "not measured for this signal")
+            cells.append(over_seeds([number_of(a, match[2]) for a in match[3]], seeds) if match else nothing)
+        rows.append((Words(target), Words(signal), *cells))
+    return (Column("target"), Column("signal"), *columns.values()), rows, MEMBERSHIP_REMARKS
+
+
+def weights(record: Record) -> Parts:
+    """One row per target, a column per measurement."""
+    seeds = seeds_of(record)
+    found = _measurements(record, "weights")
+    columns = {c.title: c for _, _, c, _ in found}
+    rows: list[tuple[Cell, ...]] = []
+    for target, attack in dict.fromkeys((target, attack) for target, attack, _, _ in found):
+        own = {
+            c.title: over_seeds([number_of(a, c) for a in results], seeds) for t, _, c, results in found if t == target
+        }
+        nothing = Number.absent("", "not-applicable", "not measured for this target")
+        rows.append((Words(target), Words(attack), *(own.get(title, nothing) for title in columns)))
+    return (Column("target"), Column("attack"), *columns.values()), rows, WEIGHT_REMARKS
+
+
+def _measurements(record: Record, kind: EvidenceKind) -> list[tuple[str, str, Column, list[AttackResult | None]]]:
+    """(target, attack, column, the attack under each seed) of every measurement of this kind of evidence."""
+    listed = []
+    for target, defenses in each_defense(record):
         for attack in attack_names(defenses, kind):
             found = [find_attack(d, attack) for d in defenses]
             names = dict.fromkeys((m.name, m.unit, m.direction) for a in found if a for m in a.measurements)
-            for name, unit, direction in names:
-                units[name] = unit
-                number = over_seeds([number_of(a, Column(name, "measured", unit, direction)) for a in found], seeds)
-                meaning = "lower = more leaks" if direction == "lower means more leakage" else "higher = more leaks"
-                rows.append((Words(defense), Words(attack), Words(name), number, Words(meaning)))
-            if not names:
-                absent = over_seeds([number_of(a, Column("", "measured", "")) for a in found], seeds)
-                rows.append((Words(defense), Words(attack), Words("none"), absent, Words("nothing")))
-    if not rows:
-        absent = Number.absent("", "not-applicable", "no such attack was run")
-        rows = [(Words("none"), Words("none"), Words("none"), absent, Words("nothing"))]
-    columns = (Column("target"), Column("attack"), Column("measurement"), Column("value", "measured"), Column("reads"))
-    return columns, rows, tuple(remarks)
+            listed += [(target, attack, Column(n, "measured", unit, way), found) for n, unit, way in names]
+    return listed
 
 
 MEMBERSHIP_REMARKS = (
@@ -208,14 +234,6 @@ def untrained(record: Record) -> list[tuple[str, list[AttackResult | None]]]:
         (attack, [next((a for a in d.untrained if a.attack == attack), None) if d else None for d in chosen])
         for attack in attacks
     ]
-
-
-def main_columns(record: Record) -> tuple[Column, ...]:
-    return leakage_columns(record, main=True)
-
-
-def all_columns(record: Record) -> tuple[Column, ...]:
-    return leakage_columns(record, main=False)
 
 
 def flags_of(defenses: Sequence[DefenseResult | None]) -> list[str]:

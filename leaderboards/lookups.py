@@ -68,7 +68,7 @@ def movement_of(attack: AttackResult | None) -> Number:
         return Number(float(moved), unit, n=attack.images)
     if attack.status != "ok":
         return Number.absent(unit, attack.status, attack.reason, attack.images)
-    return Number.absent(unit, "undefined", "the attack did not record it", attack.images)
+    return Number.absent(unit, "not-applicable", "the attack does not record it", attack.images)
 
 
 def step_rule_of(attack: AttackResult | None) -> str:

@@ -6,16 +6,7 @@ from pathlib import Path
 from audit.errors import AuditError
 from audit.records import DefenseResult, Record
 from leaderboards.cells import Cell, Column, Footnotes, Number, Table, Words, drop_in_points, over_seeds
-from leaderboards.leakage import (
-    MEMBERSHIP_REMARKS,
-    WEIGHT_REMARKS,
-    Parts,
-    all_columns,
-    by_attack,
-    main_columns,
-    of_kind,
-    verdict,
-)
+from leaderboards.leakage import Parts, by_attack, membership, verdict, weights
 from leaderboards.lookups import (
     ACCESS,
     NOT_SPIKING,
@@ -25,6 +16,7 @@ from leaderboards.lookups import (
     energy_columns,
     energy_of,
     find_attack,
+    leakage_columns,
     no_defense,
     number_of,
     operations_of,
@@ -62,17 +54,13 @@ def build(record: Record, name: str) -> Table:
         "accuracy": _accuracy,
         "verdict": lambda record, notes: _of("verdict", "Verdict", record, notes, verdict(record, notes)),
         "leakage": lambda record, notes: _of(
-            "leakage", "Class leakage", record, notes, by_attack(record, notes, main_columns)
+            "leakage", "Class leakage", record, notes, by_attack(record, notes, main=True)
         ),
         "details": lambda record, notes: _of(
-            "details", "Class leakage, every measure", record, notes, by_attack(record, notes, all_columns)
+            "details", "Class leakage, every measure", record, notes, by_attack(record, notes, main=False)
         ),
-        "membership": lambda record, notes: _of(
-            "membership", "Membership", record, notes, of_kind(record, "membership", MEMBERSHIP_REMARKS)
-        ),
-        "weights": lambda record, notes: _of(
-            "weights", "Recovered weights", record, notes, of_kind(record, "weights", WEIGHT_REMARKS)
-        ),
+        "membership": lambda record, notes: _of("membership", "Membership", record, notes, membership(record)),
+        "weights": lambda record, notes: _of("weights", "Recovered weights", record, notes, weights(record)),
         "energy": _energy,
         "ablation": _ablation,
     }
@@ -157,7 +145,7 @@ def _energy(record: Record, notes: Footnotes) -> Table:
 
 
 def _ablation(record: Record, notes: Footnotes) -> Table:
-    leakages = main_columns(record)
+    leakages = leakage_columns(record, main=True)
     seeds = seeds_of(record)
     found = dict(each_defense(record))
     rows: list[tuple[Cell, ...]] = []

@@ -284,3 +284,13 @@ def test_a_defense_cannot_change_the_teacher_for_those_after_it(halving: str, ti
     alone = _defenses(tiny_run(tiny_store, "none").record)["none"]
     after = _defenses(tiny_run(tiny_store, f"{halving},none").record)["none"]
     assert after.target_hash == alone.target_hash
+
+
+def test_a_target_whose_surrogate_has_no_width_is_flagged_in_the_record(tiny_store: Path) -> None:
+    masked = {"dc-cet__surrogate_width": "1e-9"}
+    result = tiny_run(tiny_store, "dc-cet", "direct-inversion", **masked).record.results[0]
+    undefended, target = result.defenses
+    assert target.gradients is not None
+    assert target.gradients.missing == 1
+    assert "masked-gradients" in target.flags
+    assert "masked-gradients" not in undefended.flags

@@ -102,7 +102,7 @@ def test_a_failed_attack_shows_status_and_reason_and_a_footnote_with_the_reason_
 @pytest.mark.parametrize("name", NAMES)
 def test_no_cell_is_blank_in_any_table(name: str) -> None:
     table = build(record(), name)
-    assert table.rows
+    assert table.rows or name not in readable(record())
     for row in table.rows:
         assert len(row) == len(table.columns)
         assert all(c.main.strip() for c in row)
@@ -303,8 +303,8 @@ def test_attacks_that_bring_no_images_have_tables_of_their_own() -> None:
     assert "membership" in readable(given)
     assert "weights" not in readable(given)
     (row,) = rows_of(given, "membership")
-    assert (row["target"], row["attack"], row["measurement"]) == (target.defense, "membership-inference", "AUC, loss")
-    assert parts(row, "value")["value"] == "0.6"
+    assert (row["target"], row["signal"]) == (target.defense, "loss")
+    assert parts(row, "AUC")["value"] == "0.6"
     assert not any(r["images made by"] == "membership-inference" for r in rows_of(given, "leakage"))
 
 

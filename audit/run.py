@@ -184,7 +184,7 @@ def run(request: Request, store: Store, monitor: Monitor) -> Finished:
         targets |= {(seed, target.component.name): target.network for target in done.targets}
         scores |= {f"seed {seed}/{name}": tensor for name, tensor in done.scores.items()}
         if pictures is None:
-            pictures = picture_grid(data, request, done.evidence)
+            pictures = picture_grid(data, request, done)
     assert pictures is not None
     record = Record(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -257,22 +257,35 @@ def audit_seed(shop: Workshop, data: Prepared, request: Request, seed: int) -> S
     return SeedAudit(result, targets, evidence, assessor.scores)
 
 
-def picture_grid(data: Prepared, request: Request, evidence: Mapping[tuple[str, str], Evidence]) -> Pictures:
+def picture_grid(data: Prepared, request: Request, done: SeedAudit) -> Pictures:
     """The paper's Fig. 6: the original, then each attack on the undefended conversion and on the requested defenses.
 
-    One image per class, the first of each set: chosen by nobody.
+    One image per class, the first of each set: chosen by nobody. Of an attack's variants the one that leaks most from
+    the last requested defense.
     """
     names = {component.name for component in request.defenses} | {UNDEFENDED}
     columns = [("original", _first(data.parts.teacher.pixels, data.parts.teacher.labels, len(data.task.classes)))]
-    for attacker in request.attacks:
+    for attacker in pictured(request, done.result):
         for component in request.compared:
-            item = evidence[component.name, attacker.label]
+            item = done.evidence[component.name, attacker.label]
             if component.name in names and item.found is not None:
                 low, high = data.task.input_range
                 pixels = ((item.found.images - low) * (255 / (high - low))).round().clamp(0, 255).to(torch.uint8)
                 first = _first(pixels, item.found.labels, len(data.task.classes))
                 columns.append((f"{attacker.label}\non {component.name}", first))
     return Pictures(data.task.classes, tuple(columns))
+
+
+def pictured(request: Request, result: SeedResult) -> list[Component[Attack]]:
+    """One variant of every attack, the one that leaks most from the last requested defense; in the suite's order."""
+    audited = next(d for d in reversed(result.defenses) if d.defense == request.defenses[-1].name)
+    leaks = {a.attack: a.leakage.value if a.leakage and a.leakage.value is not None else -1.0 for a in audited.attacks}
+    best: dict[str, Component[Attack]] = {}
+    for attacker in request.attacks:
+        known = best.setdefault(attacker.name, attacker)
+        if leaks[attacker.label] > leaks[known.label]:
+            best[attacker.name] = attacker
+    return list(best.values())
 
 
 def _first(pixels: Tensor, labels: Tensor, classes: int) -> np.ndarray:

@@ -36,7 +36,7 @@ def _one(record: Record, name: str) -> str:
         text = f"{name} classifies {_percent(accuracy)} of the test images correctly{against}"
     worst = worst_case(defenses)
     if worst.leakages:
-        text += f"; its class leakage is {_leak(worst)}, where 1 is real images and 0 an untrained network"
+        text += f"; its class leakage is {_leak(worst)}, where 100 % is real images and 0 an untrained network"
     else:
         reason = f" ({worst.why.reason})" if worst.why and worst.why.reason else ""
         text += f"; no attack on it has a leakage, so it is unknown{reason}"
@@ -50,7 +50,7 @@ def _one(record: Record, name: str) -> str:
 
 
 def _leak(worst: WorstCase) -> str:
-    return f"{_value(worst):.2f} by {' and '.join(dict.fromkeys(worst.attacks))}"
+    return f"{_percent(_value(worst))} by {' and '.join(dict.fromkeys(worst.attacks))}"
 
 
 def _value(worst: WorstCase) -> float:

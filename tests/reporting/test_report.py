@@ -77,7 +77,7 @@ def test_the_page_is_well_nested_and_loads_nothing(ordinary: str) -> None:
 def test_the_header_says_the_result_in_numbers(ordinary: str) -> None:
     expected = (
         "privatesnn classifies 96.5 % of the test images correctly (teacher: 98.2 %); its class leakage is "
-        "0.17 by reconversion, where 1 is real images and 0 an untrained network; "
+        "16.5 % by reconversion, where 100 % is real images and 0 an untrained network; "
         "what direct-inversion would recover is unknown."
     )
     assert headline(record()) == expected
@@ -88,8 +88,8 @@ def test_the_headline_of_several_targets_names_the_extremes() -> None:
     seed = seed_result()
     asked = tuple(d.model_copy(update={"requested": d.defense != "none"}) for d in seed.defenses)
     text = headline(record(results=[seed.model_copy(update={"defenses": asked})]))
-    assert text.startswith("Of 4 audited targets, conversion leaks most: 0.98 by reconversion")
-    assert "privatesnn leaks least: 0.17" in text
+    assert text.startswith("Of 4 audited targets, conversion leaks most: 98.5 % by reconversion")
+    assert "privatesnn leaks least: 16.5 %" in text
 
 
 def test_the_headline_means_over_seeds_and_says_so() -> None:
@@ -105,7 +105,7 @@ def test_the_strongest_attack_with_a_failed_seed_is_no_mean_over_the_survivors()
     second = seed_result(1).model_copy(update={"defenses": (*first.defenses[:-1], broken)})
     text = headline(record((0, 1), results=[first, second]))
     assert "no attack on it has a leakage, so it is unknown (x)" in text
-    assert "0.17" not in text
+    assert "16.5" not in text
 
 
 def test_failures_are_shown_with_their_whole_reason(ordinary: str) -> None:

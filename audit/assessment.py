@@ -136,6 +136,7 @@ class Assessor:
             ]
             self._keep("private sample", private)
             real = self.observer.observe(images, labels)
+            self._keep(f"real images, {per_class} per class", real)
             self._yardsticks[per_class] = Yardstick(private, real, self.data.task.classes, self.unfit)
         return self._yardsticks[per_class]
 

@@ -20,6 +20,7 @@ from audit.contracts import (
     Reconstructions,
     Task,
 )
+from audit.monitor import Deadline, OutOfTime
 from audit.networks.ascent import derived_seed
 from audit.observation import first_per_class
 from audit.pipeline import Prepared, Subject, plain_json
@@ -90,13 +91,14 @@ def attack(
     def make() -> Artifact:
         copy = build(describe(subject.network), weights(subject.network)).to(shop.device)
         leaked = _leaked(data, int(getattr(settings, "leaked_images", 0)), seed)
-        context = AttackContext(data.task, seed, shop.device, shop.monitor, leaked)
+        monitor = Deadline(shop.monitor, options.group("measure").attack_seconds)
+        context = AttackContext(data.task, seed, shop.device, monitor, leaked)
         handed = copy if component.access is Access.WEIGHTS else _oracle(copy, component.access, context)
         try:
             with shop.monitor.steps(f"attack {component.label} on {subject.name}", 1):
                 artifact = _run(settings, handed, context, candidates)
             artifact.document["notes"] = plain_json(context.notes)
-        except (NotApplicable, MemoryError, torch.OutOfMemoryError):
+        except (NotApplicable, OutOfTime, MemoryError, torch.OutOfMemoryError):
             raise
         except Exception as error:  # an attack is anybody's code: whatever it raises is its result
             raise AttackFailed(f"{type(error).__name__}: {error}") from error
@@ -113,6 +115,8 @@ def attack(
         made = shop.make("attack", f"{component.label} on {subject.name}", seed, inputs, make)
     except NotApplicable as reason:
         return Evidence(**values, status="not-applicable", reason=str(reason))
+    except OutOfTime as reason:
+        return Evidence(**values, status="timed-out", reason=str(reason))
     except AttackFailed as failure:
         log.warning("attack %s on %s failed", component.label, subject.name, exc_info=failure.__cause__ or failure)
         return Evidence(**values, status="failed", reason=str(failure))

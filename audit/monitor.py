@@ -1,10 +1,13 @@
-"""Progress displays: a live one for a terminal, and a silent one."""
+"""Progress displays: a live one for a terminal, and a silent one; and one that ends what takes too long."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from audit.contracts import Monitor
 
 
 class SilentMonitor:
@@ -13,6 +16,28 @@ class SilentMonitor:
     @contextmanager
     def steps(self, description: str, total: int) -> Iterator[Callable[[], None]]:
         yield lambda: None
+
+
+class OutOfTime(Exception):
+    """Raised where a component reports progress after its time is over."""
+
+
+class Deadline:
+    """Passes on to ``monitor`` until ``seconds`` of wall time are over; None: for ever."""
+
+    def __init__(self, monitor: Monitor, seconds: float | None) -> None:
+        self._monitor, self._seconds, self._begin = monitor, seconds, time.monotonic()
+
+    @contextmanager
+    def steps(self, description: str, total: int) -> Iterator[Callable[[], None]]:
+        with self._monitor.steps(description, total) as advance:
+
+            def on_time() -> None:
+                if self._seconds is not None and time.monotonic() - self._begin > self._seconds:
+                    raise OutOfTime(f"stopped after {self._seconds:g} s; the limit is measure.attack_seconds")
+                advance()
+
+            yield on_time
 
 
 class LiveMonitor:

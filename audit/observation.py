@@ -20,6 +20,7 @@ from audit.settings import MeasureSettings
 Features = Callable[[Tensor], Tensor]
 
 EVALUATOR_DISTANCE = "FD, evaluator features"
+REAL_DISTANCE = "FD of as many real images, evaluator features"
 INCEPTION_DISTANCE = "FID, Inception"
 
 
@@ -136,6 +137,7 @@ def measure(found: Observation, yardstick: Yardstick) -> tuple[Measurement, ...]
     near, own = private.features[EVALUATOR_DISTANCE], found.features[EVALUATOR_DISTANCE]
     by_evaluators = (
         frechet_distance(EVALUATOR_DISTANCE, near, own),
+        frechet_distance(REAL_DISTANCE, near, real.features[EVALUATOR_DISTANCE]),
         *(
             recognised(logits, found.labels, name)
             for name, logits in zip((RECOGNISED, "recognised by the second evaluator"), found.logits, strict=False)

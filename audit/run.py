@@ -252,7 +252,7 @@ def audit_seed(shop: Workshop, data: Prepared, request: Request, seed: int) -> S
         evaluator=evaluators[0].info,
         second_evaluator=evaluators[1].info,
         controls=controls,
-        defenses=judged(measured, controls, UNDEFENDED),
+        defenses=judged(measured, UNDEFENDED),
     )
     return SeedAudit(result, targets, evidence, assessor.scores)
 

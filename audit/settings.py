@@ -46,6 +46,7 @@ class MeasureSettings:
 
     ``reference_images``: how many private training images reconstructions are compared with; ``membership_images``: how
     many members, and how many others, a membership inference is asked about, as far as there are test images.
+    ``attack_seconds``: wall time after which an attack is stopped at its next step and recorded as timed out.
     ``inception_weights``: the published FID weights, if you have them; then FID is measured as well.
     """
 
@@ -53,6 +54,7 @@ class MeasureSettings:
     curve_points: Count = 8
     reference_images: Count = 2000
     membership_images: Count = 500
+    attack_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     inception_weights: Path | None = None
 
 

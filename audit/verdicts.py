@@ -8,7 +8,7 @@ from audit.records import AttackResult, DefenseResult, Measurement
 
 DISTANCE = "FD, evaluator features"
 RELATIVE = "recognised, relative to real images"
-REAL = "held-out real images"
+REAL_DISTANCE = "FD of as many real images, evaluator features"
 # An attack that does not get this far on the undefended twin says nothing about a defended target.
 LEAST_CONTROL = 0.05
 # Attacks that do nothing but follow the target's own surrogate gradient.
@@ -18,16 +18,13 @@ BY_TRANSFER = ("reconversion", "adaptive-reconversion")
 MARGIN = 0.05
 
 
-def judged(
-    defenses: Sequence[DefenseResult], controls: Sequence[AttackResult], undefended: str
-) -> tuple[DefenseResult, ...]:
+def judged(defenses: Sequence[DefenseResult], undefended: str) -> tuple[DefenseResult, ...]:
     """The same results with leakage, void cells and flags.
 
     ``undefended`` names the positive control among ``defenses``: where an attack does not leak there, its cell on every
-    other target is void. ``controls`` hold the held-out real images.
+    other target is void.
     """
-    real = next((control for control in controls if control.attack == REAL), None)
-    measured = [_with_leakage(defense, real) for defense in defenses]
+    measured = [_with_leakage(defense) for defense in defenses]
     twin = next((defense for defense in measured if defense.defense == undefended), None)
     return tuple(_flagged(_voided(defense, twin)) for defense in measured)
 
@@ -37,16 +34,15 @@ def measurement(attack: AttackResult | None, name: str) -> Measurement | None:
     return next((m for m in attack.measurements if m.name == name), None) if attack else None
 
 
-def _with_leakage(defense: DefenseResult, real: AttackResult | None) -> DefenseResult:
+def _with_leakage(defense: DefenseResult) -> DefenseResult:
     nulls = {attack.attack: attack for attack in defense.untrained}
     attacks = tuple(
-        attack.model_copy(update={"leakage": _leakage(attack, nulls.get(attack.attack), real)})
-        for attack in defense.attacks
+        attack.model_copy(update={"leakage": _leakage(attack, nulls.get(attack.attack))}) for attack in defense.attacks
     )
     return defense.model_copy(update={"attacks": attacks})
 
 
-def _leakage(attack: AttackResult, null: AttackResult | None, real: AttackResult | None) -> Measurement | None:
+def _leakage(attack: AttackResult, null: AttackResult | None) -> Measurement | None:
     if attack.evidence != "images" or attack.status == "not-applicable":
         return None
     found = measurement(attack, DISTANCE)
@@ -54,9 +50,8 @@ def _leakage(attack: AttackResult, null: AttackResult | None, real: AttackResult
         reason = attack.reason or "no reason recorded"
         return without_value("leakage", 0, "fraction", "higher means more leakage", attack.status, reason)
     nothing = without_value("", 0, "distance", "lower means more leakage", "undefined", "was not measured")
-    return leakage(
-        found, measurement(null, DISTANCE) or _failure(null) or nothing, measurement(real, DISTANCE) or nothing
-    )
+    beside = measurement(null, DISTANCE) or _failure(null) or nothing
+    return leakage(found, beside, measurement(attack, REAL_DISTANCE) or nothing)
 
 
 def _failure(null: AttackResult | None) -> Measurement | None:

@@ -13,6 +13,7 @@ RELATIVE = "recognised, relative to real images"
 CONDITIONAL = "KID within classes, evaluator features"
 MAIN = (FD, FID, RECOGNISED, RELATIVE, CONDITIONAL)
 OTHERS = (
+    "FD of as many real images, evaluator features",
     "recognised by the second evaluator",
     "KID, evaluator features",
     "density, evaluator features",

@@ -8,9 +8,11 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from audit.errors import AuditError
 from audit.evaluation import evaluate_target
 from audit.monitor import SilentMonitor
 from audit.pipeline import prepare_data
+from audit.recompute import read_scores, recomputed
 from audit.records import DefenseResult, Record
 from audit.spiking.files import load_network
 from audit.spiking.network import SpikingNetwork
@@ -294,3 +296,17 @@ def test_a_target_whose_surrogate_has_no_width_is_flagged_in_the_record(tiny_sto
     assert target.gradients.missing == 1
     assert "masked-gradients" in target.flags
     assert "masked-gradients" not in undefended.flags
+
+
+def test_every_leakage_measurement_can_be_made_again_from_the_raw_scores(audited: tuple[Path, Outcome]) -> None:
+    record, scores = _record(audited), read_scores(audited[0] / "scores.npz")
+    made = dict(recomputed(record, scores))
+    sets = [("", c) for c in record.results[0].controls]
+    sets += [(f"{d.defense}/", a) for d in record.results[0].defenses for a in d.attacks if a.images]
+    sets += [(f"{d.defense} (untrained)/", a) for d in record.results[0].defenses for a in d.untrained if a.images]
+    assert len(made) == len(sets) > 30
+    for where, attack in sets:
+        assert made[f"seed 0/{where}{attack.attack}"] == attack.measurements
+    scores["seed 0/privatesnn/reconversion/similarity"] += 0.1
+    with pytest.raises(AuditError, match="seed 0/privatesnn/reconversion do not have the hash"):
+        dict(recomputed(record, scores))

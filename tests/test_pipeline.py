@@ -81,6 +81,10 @@ class Attacker:
                 return Reconstructions(images[:5], labels[:5])
             case "gradient":
                 images.requires_grad_()
+            case "slow":
+                with context.monitor.steps("for ever", 10**9) as advance:
+                    for _ in range(10**9):
+                        advance()
             case "vandal":
                 for parameter in target.parameters():
                     parameter.data.zero_()
@@ -179,6 +183,16 @@ def test_a_failed_attack_is_not_stored_and_fails_again(stage: Stage) -> None:
 def test_an_attack_that_does_not_apply_says_so_and_did_not_fail(stage: Stage) -> None:
     result = stage.attacked("not applicable")
     assert (result.status, result.reason) == ("not-applicable", "it only knows other targets")
+
+
+def test_an_attack_that_takes_too_long_is_stopped_and_recorded(stage: Stage) -> None:
+    hasty = replace(stage, options=replace(stage.options, passed={"measure.attack_seconds": "0.2"}))
+    evidence = hasty.attacked("slow")
+    assert (evidence.status, evidence.reason) == (
+        "timed-out",
+        "stopped after 0.2 s; the limit is measure.attack_seconds",
+    )
+    assert evidence.found is None
 
 
 def test_images_that_still_carry_a_gradient_are_taken_without_it(stage: Stage) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from audit.metrics.leakage import leakage
 from audit.records import AttackResult, DefenseResult, GradientHealth, Measurement, Status
-from audit.verdicts import DISTANCE, judged
+from audit.verdicts import DISTANCE, REAL_DISTANCE, judged
 from audit.worst_case import worst_case
 from leaderboards.cells import Number
 from leaderboards.leakage import rank_groups
@@ -23,7 +23,8 @@ def distance(value: float | None, status: Status = "ok") -> Measurement:
 
 
 def attack(name: str, value: float | None, **values: Any) -> AttackResult:
-    measurements = (distance(value),) if value is not None else ()
+    real = distance(5.0).model_copy(update={"name": REAL_DISTANCE})
+    measurements = (distance(value), real) if value is not None else ()
     return AttackResult(
         **{
             "attack": name, "settings": {}, "status": "ok", "images": 300, "images_hash": "h",
@@ -46,7 +47,6 @@ def defense(name: str, attacks: list[AttackResult], nulls: dict[str, float], **v
     )  # fmt: skip
 
 
-REAL = attack("held-out real images", 5.0)
 NULLS = {"strong": 105.0, "weak": 105.0}
 
 
@@ -73,7 +73,7 @@ def test_a_missing_distance_keeps_its_status_and_reason(place: int) -> None:
 def test_an_attack_that_fails_on_the_undefended_twin_is_void_elsewhere_and_not_private() -> None:
     twin = defense(UNDEFENDED, [attack("strong", 25.0), attack("weak", 104.0)], NULLS)
     target = defense("mine", [attack("strong", 65.0), attack("weak", 104.0)], NULLS)
-    first, second = judged([twin, target], [REAL], UNDEFENDED)
+    first, second = judged([twin, target], UNDEFENDED)
     values = [a.leakage.value for a in first.attacks if a.leakage]
     assert values == pytest.approx([0.8, 0.01]), "the control keeps its own value"
     strong, weak = (a.leakage for a in second.attacks)
@@ -87,7 +87,7 @@ def test_an_attack_that_fails_on_the_undefended_twin_is_void_elsewhere_and_not_p
 def test_an_attack_that_does_nothing_at_all_leaves_a_target_without_a_rank() -> None:
     twin = defense(UNDEFENDED, [attack("idle", 105.0)], {"idle": 105.0})
     target = defense("mine", [attack("idle", 105.0)], {"idle": 105.0})
-    (_, judgement) = judged([twin, target], [REAL], UNDEFENDED)
+    (_, judgement) = judged([twin, target], UNDEFENDED)
     worst = worst_case([judgement])
     assert worst.attacks == ()
     assert worst.why is not None
@@ -97,7 +97,7 @@ def test_an_attack_that_does_nothing_at_all_leaves_a_target_without_a_rank() -> 
 def test_a_success_is_never_void() -> None:
     twin = defense(UNDEFENDED, [attack("strong", 105.0)], NULLS)
     target = defense("mine", [attack("strong", 55.0)], NULLS, gradients=health("masked-gradients"))
-    (_, judgement) = judged([twin, target], [REAL], UNDEFENDED)
+    (_, judgement) = judged([twin, target], UNDEFENDED)
     assert judgement.attacks[0].leakage is not None
     assert judgement.attacks[0].leakage.value == pytest.approx(0.5)
 
@@ -107,7 +107,7 @@ def test_an_attack_along_a_masked_gradient_is_void_and_the_target_is_flagged() -
     twin = defense(UNDEFENDED, [attack("direct-inversion", 25.0), attack("adaptive-inversion", 25.0)], nulls)
     attacks = [attack("direct-inversion", 105.0), attack("adaptive-inversion", 45.0)]
     target = defense("masked", attacks, nulls, gradients=health("masked-gradients"))
-    _, judgement = judged([twin, target], [REAL], UNDEFENDED)
+    _, judgement = judged([twin, target], UNDEFENDED)
     direct, adaptive = (a.leakage for a in judgement.attacks)
     assert direct is not None
     assert direct.status == "void"
@@ -122,7 +122,7 @@ def test_a_failed_attack_has_an_unknown_leakage_and_one_that_does_not_apply_has_
         attack("strong", None, status="failed", reason="it raised"),
         attack("weak", None, status="not-applicable", reason="not for this"),
     ]
-    (result,) = judged([defense("mine", attacks, NULLS)], [REAL], UNDEFENDED)
+    (result,) = judged([defense("mine", attacks, NULLS)], UNDEFENDED)
     failed, foreign = (a.leakage for a in result.attacks)
     assert failed is not None
     assert (failed.value, failed.status, failed.reason) == (None, "failed", "it raised")
@@ -136,7 +136,7 @@ def test_black_box_beating_white_box_and_transfer_beating_direct_are_flagged() -
     def flags(*values: float) -> tuple[str, ...]:
         access = ["weights", "weights", "scores"]
         attacks = [attack(n, v, access=a) for n, v, a in zip(names, values, access, strict=True)]
-        (result,) = judged([defense(UNDEFENDED, attacks, nulls)], [REAL], UNDEFENDED)
+        (result,) = judged([defense(UNDEFENDED, attacks, nulls)], UNDEFENDED)
         return result.flags
 
     assert flags(50.0, 90.0, 90.0) == ()
@@ -151,7 +151,7 @@ def test_reconstructions_that_are_recognised_more_often_than_real_images_are_fla
     )  # fmt: skip
     item = attack("strong", 50.0)
     item = item.model_copy(update={"measurements": (*item.measurements, often)})
-    (result,) = judged([defense(UNDEFENDED, [item], NULLS)], [REAL], UNDEFENDED)
+    (result,) = judged([defense(UNDEFENDED, [item], NULLS)], UNDEFENDED)
     assert result.attacks[0].flags == ("prototypes-beat-reality",)
 
 
@@ -161,16 +161,16 @@ def test_the_worst_attack_is_chosen_on_the_other_seeds() -> None:
     seeds = []
     for place in range(3):
         attacks = [attack(name, 105.0 - 100 * values[place]) for name, values in leaks.items()]
-        seeds.append(judged([defense(UNDEFENDED, attacks, {"a": 105.0, "b": 105.0})], [REAL], UNDEFENDED)[0])
+        seeds.append(judged([defense(UNDEFENDED, attacks, {"a": 105.0, "b": 105.0})], UNDEFENDED)[0])
     worst = worst_case(seeds)
     assert worst.attacks == ("b", "a", "a")
     assert [m.value for m in worst.leakages] == pytest.approx([0.2, 0.1, 0.1])
 
 
 def test_an_attack_without_a_value_under_one_seed_is_out_of_the_choice_and_named() -> None:
-    full = judged([defense(UNDEFENDED, [attack("strong", 55.0), attack("weak", 95.0)], NULLS)], [REAL], UNDEFENDED)[0]
+    full = judged([defense(UNDEFENDED, [attack("strong", 55.0), attack("weak", 95.0)], NULLS)], UNDEFENDED)[0]
     lost = [attack("strong", None, status="failed", reason="it raised"), attack("weak", 95.0)]
-    part = judged([defense(UNDEFENDED, lost, NULLS)], [REAL], UNDEFENDED)[0]
+    part = judged([defense(UNDEFENDED, lost, NULLS)], UNDEFENDED)[0]
     worst = worst_case([full, part])
     assert worst.attacks == ("weak", "weak")
     assert worst.lost == ("strong",)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from audit.contracts import Access, AttackContext, NotApplicable, Reconstructions
 from audit.networks.ascent import Positive, derived_seed
-from audit.networks.inversion import Inversion, invert
+from audit.networks.inversion import Inversion, invert, spread_of
 from audit.networks.perturbations import low_frequency
 from audit.registry import register_attack
 from audit.spiking.network import SpikingNetwork
@@ -91,8 +91,8 @@ def _error(ann: nn.Module, queries: Tensor, wanted: Tensor) -> float:
 
 def _standard(logits: Tensor) -> Tensor:
     """What a softmax and a scale leave of logits [B, K]: centred by row, of deviation 1 over all."""
-    logits = logits - logits.mean(1, keepdim=True)
-    return logits / logits.std().clamp(min=1e-12)
+    logits = logits.double()
+    return ((logits - logits.mean(1, keepdim=True)) / spread_of(logits)).float()
 
 
 def _distil(
@@ -102,15 +102,15 @@ def _distil(
     generator = torch.Generator().manual_seed(derived_seed(context.seed, "distillation", 0))
     wanted = _standard(wanted)
     with torch.no_grad():
-        first = ann(queries)
-        scale = (first - first.mean(1, keepdim=True)).std().clamp(min=1e-12)
+        scale = spread_of(ann(queries))
     weights = [parameter.requires_grad_(True) for parameter in ann.parameters()]
     optimizer = torch.optim.Adam(weights, lr=rate)
     with context.monitor.steps("distillation", steps) as advance:
         for _ in range(steps):
             chosen = torch.randint(len(queries), (min(64, len(queries)),), generator=generator).to(queries.device)
             logits = ann(queries[chosen])
-            loss = F.mse_loss((logits - logits.mean(1, keepdim=True)) / scale, wanted[chosen])
+            centred = logits.double() - logits.double().mean(1, keepdim=True)
+            loss = F.mse_loss((centred / scale).float(), wanted[chosen])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()

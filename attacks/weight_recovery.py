@@ -1,44 +1,30 @@
 """The simplest theft: read the weights."""
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-import torch
-from pydantic import Field
 from torch import nn
 
 from audit.contracts import Access, AttackContext
-from audit.networks.ascent import derived_seed
-from audit.networks.perturbations import low_frequency
 from audit.registry import register_attack
 from audit.spiking.network import SpikingNetwork
-from audit.spiking.rates import Substitute, rate_network
 
 
 @dataclass(frozen=True)
 class WeightRecovery:
-    """The target's weights as an ANN's, with an activation in the place of the neurons; compared with the teacher.
+    """The target's weights as an ANN's, with ReLU in the place of the neurons (PrivateSNN, 2022, attack 1, first step).
 
-    Access: the target's weights and thresholds. How close the encrypted weights are to the teacher's bounds what any
-    reconversion can see. ``activation`` 'relu' is PrivateSNN's reconversion; 'clip' is that of the rates. Cost: none.
+    Access: the target's weights. Weights near the teacher's say that nothing hides in them; far ones do not say the
+    opposite, since a permutation of hidden channels moves every weight and no answer. Cost: none.
     """
 
     access: ClassVar[Access] = Access.WEIGHTS
 
-    activation: Substitute = "relu"
-    queries: Annotated[int, Field(ge=8)] = 64
-
     def recover(self, target: nn.Module, context: AttackContext) -> nn.Sequential:
-        if not isinstance(target, SpikingNetwork):
-            assert isinstance(target, nn.Sequential)
-            return target
-        if self.activation == "relu":
+        if isinstance(target, SpikingNetwork):
             return target.to_ann()
-        generator = torch.Generator().manual_seed(derived_seed(context.seed, "queries", 0))
-        low, high = context.task.input_range
-        queries = low_frequency(self.queries, context.task.image_shape, generator) * (high - low) + low
-        device = torch.Generator(context.device).manual_seed(derived_seed(context.seed, "target", 0))
-        return rate_network(target.to(context.device), self.activation, queries.to(context.device), device, False)
+        assert isinstance(target, nn.Sequential)
+        return target
 
 
 register_attack("weight-recovery", WeightRecovery)

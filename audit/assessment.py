@@ -7,11 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from audit.contracts import Images
-from audit.controls import image_controls
+from audit.contracts import Images, Reconstructions
+from audit.controls import image_controls, noise
 from audit.evidence import Evidence
+from audit.membership import Membership
 from audit.metrics.membership import auc, epsilon_lower_bound, train_test_gap, true_positive_rate
 from audit.metrics.weights import compare_networks
+from audit.networks.perturbations import margin
 from audit.networks.training import predict
 from audit.observation import Observation, Observer, Yardstick, measure
 from audit.pipeline import Prepared, Target, Trained
@@ -23,14 +25,7 @@ from audit.store import Artifact, digest, hash_tensors
 from audit.workshop import Workshop, code
 
 FALSE_POSITIVE_RATES = (0.01, 0.001)
-
-
-@dataclass(frozen=True)
-class Membership:
-    """Candidates of a membership inference, and which of them the teacher was trained on."""
-
-    images: Images
-    members: Tensor
+START_IMAGES = 50
 
 
 @dataclass
@@ -90,8 +85,10 @@ class Assessor:
             raw = self._keep(f"{target}/{component.label}", observation)
             per_class = len(found.labels) // len(self.data.task.classes)
             measurements = measure(observation, self.yardstick(per_class))
+            flags = () if self._beats_its_start(network, found) else ("did-not-beat-its-start",)
             return AttackResult(
-                **values | {"images": len(found.labels), "measurements": measurements, "scores_hash": raw}
+                **values
+                | {"images": len(found.labels), "measurements": measurements, "scores_hash": raw, "flags": flags}
             )
         if evidence.recovered is not None:
             test = self.data.parts.test
@@ -155,13 +152,23 @@ class Assessor:
         self.scores |= {f"{place}/{name}": tensor for name, tensor in tensors.items()}
         return hash_tensors(tensors)
 
+    def _beats_its_start(self, network: nn.Module, found: Reconstructions) -> bool:
+        """Whether the target sees the class more in some of the finished images than in as many of noise."""
+        images, labels = found.images[:START_IMAGES], found.labels[:START_IMAGES]
+        start = noise(len(labels), self.data.task, torch.Generator().manual_seed(self.seed))
+        finished, random = (margin(self._logits(network, x), labels).mean() for x in (images, start))
+        return bool(finished > random)
+
     def _predicted(self, network: nn.Module, images: Images) -> Tensor:
-        x = self.data.task.normalise(images.pixels.to(self.shop.device))
+        return self._logits(network, self.data.task.normalise(images.pixels)).argmax(1)
+
+    @torch.no_grad()
+    def _logits(self, network: nn.Module, images: Tensor) -> Tensor:
+        x = images.to(self.shop.device)
         if not isinstance(network, SpikingNetwork):
-            return predict(network, x).argmax(1).cpu()
+            return predict(network, x).cpu()
         generator = torch.Generator(self.shop.device).manual_seed(self.seed)
-        with torch.no_grad():
-            return torch.cat([network(part, generator).argmax(1).cpu() for part in x.split(100)])
+        return torch.cat([network(part, generator).cpu() for part in x.split(100)])
 
 
 def membership_measurements(scores: dict[str, Tensor], members: Tensor, correct: Tensor) -> tuple[Measurement, ...]:

@@ -1,11 +1,10 @@
 """The negative controls: an untrained network of a target's shape, and image sets that no attack made."""
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from audit.contracts import Images, Task
+from audit.networks.ascent import derived_seed
 from audit.observation import first_per_class
 from audit.spiking.conversion import balance_thresholds
 from audit.spiking.files import build, describe, weights
@@ -16,18 +15,14 @@ THRESHOLD_PERCENTILE = 90.0
 NOISE_IMAGES = 64
 
 
-def shape_of(network: nn.Module) -> dict[str, Any]:
-    """What two networks have in common that share an untrained twin: everything but the numbers they learned."""
-    return describe(network)
-
-
 def untrained_twin(network: nn.Module, task: Task, seed: int, device: torch.device) -> nn.Module:
     """The same layers with weights that never saw an image: Kaiming-normal (fan in), biases 0, drawn from ``seed``.
 
     A spiking network's thresholds are balanced on uniform noise.
     """
     twin = build(describe(network), weights(network)).to(device)
-    generator = torch.Generator().manual_seed(seed)
+    # A stream of its own: the teacher's first weights were drawn from the bare seed.
+    generator = torch.Generator().manual_seed(derived_seed(seed, "untrained", 0))
     with torch.no_grad():
         for layer in twin.modules():
             if isinstance(layer, nn.Conv2d | nn.Linear):

@@ -1,7 +1,6 @@
 """Attacks and what they bring back: run on a copy of a target, handed what they declare, checked, and stored."""
 
 import logging
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -12,7 +11,6 @@ from audit.contracts import (
     Access,
     Attack,
     AttackContext,
-    Candidates,
     Images,
     MembershipScores,
     NotApplicable,
@@ -20,6 +18,7 @@ from audit.contracts import (
     Reconstructions,
     Task,
 )
+from audit.membership import Inquiry
 from audit.monitor import Deadline, OutOfTime
 from audit.networks.ascent import derived_seed
 from audit.observation import first_per_class
@@ -79,11 +78,11 @@ def attack(
     component: Component[Attack],
     options: Settings,
     seed: int,
-    candidates: Callable[[], Candidates] | None = None,
+    inquiry: Inquiry | None = None,
 ) -> Evidence:
     """Run an attack on a copy of the subject; a failure is evidence with a reason.
 
-    ``candidates`` is asked for by membership inference alone; without it that attack does not apply.
+    ``inquiry`` is for membership inference; without it that attack does not apply.
     """
     settings = options.build(component)
     values: dict[str, Any] = {"component": component, "settings": asdict(settings)}
@@ -96,7 +95,7 @@ def attack(
         handed = copy if component.access is Access.WEIGHTS else _oracle(copy, component.access, context)
         try:
             with shop.monitor.steps(f"attack {component.label} on {subject.name}", 1):
-                artifact = _run(settings, handed, context, candidates)
+                artifact = _run(settings, handed, context, inquiry)
             artifact.document["notes"] = plain_json(context.notes)
         except (NotApplicable, OutOfTime, MemoryError, torch.OutOfMemoryError):
             raise
@@ -109,7 +108,8 @@ def attack(
         "settings": [component.name, asdict(settings)],
         "target": subject.key,
         "task": asdict(data.task),
-        "split": data.split_hash if candidates is not None or hasattr(settings, "leaked_images") else None,
+        "split": data.split_hash if hasattr(settings, "leaked_images") else None,
+        "inquiry": inquiry.key if inquiry is not None and component.evidence == "membership" else None,
     }
     try:
         made = shop.make("attack", f"{component.label} on {subject.name}", seed, inputs, make)
@@ -130,7 +130,7 @@ def attack(
     )
 
 
-def _run(settings: Any, target: Any, context: AttackContext, candidates: Callable[[], Candidates] | None) -> Artifact:
+def _run(settings: Any, target: Any, context: AttackContext, inquiry: Inquiry | None) -> Artifact:
     """Call the one method that the attack has, and check what comes back."""
     if hasattr(settings, "reconstruct"):
         found = settings.reconstruct(target, context)
@@ -140,10 +140,11 @@ def _run(settings: Any, target: Any, context: AttackContext, candidates: Callabl
         network = settings.recover(target, context)
         if not isinstance(network, nn.Sequential):
             raise TypeError(f"a {type(network).__name__} came back, not a network of torch.nn.Sequential")
+        _check_network(network, context)
         return Artifact(weights(network), {"network": describe(network)})
-    if candidates is None:
-        raise NotApplicable("no candidates: nobody was trained on for this network")
-    asked = candidates()
+    if inquiry is None:
+        raise NotApplicable("no candidates: nothing was trained on for this network")
+    asked = inquiry.candidates()
     scored = settings.score_members(target, context, asked)
     _check_scores(scored, len(asked.images))
     return Artifact({name: scores.detach().cpu() for name, scores in scored.scores.items()})
@@ -172,6 +173,14 @@ def _leaked(data: Prepared, count: int, seed: int) -> Images | None:
     chosen = first_per_class(data.parts.teacher, -(-count // classes), classes)
     order = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(derived_seed(seed, "leaked", 0)))
     return Images(chosen.pixels[order[:count]], chosen.labels[order[:count]])
+
+
+def _check_network(network: nn.Sequential, context: AttackContext) -> None:
+    """Raises ValueError where a recovered network does not classify the task's images."""
+    with torch.no_grad():
+        logits = network.to(context.device).eval()(torch.zeros(2, *context.task.image_shape, device=context.device))
+    if tuple(logits.shape) != (2, len(context.task.classes)) or not torch.isfinite(logits).all():
+        raise ValueError(f"the network gives {tuple(logits.shape)} for 2 images of {len(context.task.classes)} classes")
 
 
 def _check_scores(found: MembershipScores, candidates: int) -> None:

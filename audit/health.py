@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from audit.contracts import Task
+from audit.networks.inversion import spread_of
 from audit.networks.perturbations import margin
 from audit.records import GradientHealth
 from audit.spiking.network import SpikingNetwork
@@ -16,6 +17,8 @@ IMAGES, DIRECTIONS, STEPS = 16, 24, 10
 PROBE, STEP = 0.1, 0.02
 # Below this mean cosine with the target's real answers a gradient is none; as with none for over half of the images.
 LEAST_COSINE, MOST_MISSING = 0.1, 0.5
+# In spreads of the logits, after the steps.
+LEAST_GAIN = 0.01
 
 
 class Probe:
@@ -39,8 +42,9 @@ class Probe:
         return margin(self.logits(x), self.labels)
 
     def gradient(self, x: Tensor) -> Tensor:
+        """Zero where it is not finite: such a gradient leads nowhere."""
         x = x.detach().requires_grad_()
-        return torch.autograd.grad(self.margins(x).sum(), x)[0]
+        return torch.autograd.grad(self.margins(x).sum(), x)[0].nan_to_num(0, 0, 0)
 
 
 def gradient_health(network: SpikingNetwork, task: Task, seed: int, device: torch.device) -> GradientHealth:
@@ -48,16 +52,16 @@ def gradient_health(network: SpikingNetwork, task: Task, seed: int, device: torc
     probe = Probe(network, task, seed, device)
     with torch.no_grad():
         logits = probe.logits(probe.x)
-    spread = float(logits.std(0).mean())
+    silent = bool((logits == logits[:1]).all())
     gradient = probe.gradient(probe.x)
     missing = float((gradient.flatten(1).abs().amax(1) == 0).double().mean())
     train_eval = _train_eval(probe, gradient)
     agreement = _agreement(probe, gradient)
-    gain = _gain(probe) / max(spread, 1e-12)
+    gain = _gain(probe) / spread_of(logits)
     flags = {
-        "silent": spread == 0,
-        "masked-gradients": agreement is not None and (missing > MOST_MISSING or agreement < LEAST_COSINE),
-        "loss-does-not-fall": gain <= 0,
+        "silent": silent,
+        "masked-gradients": agreement is not None and (missing > MOST_MISSING or not agreement >= LEAST_COSINE),
+        "loss-does-not-fall": not gain > LEAST_GAIN,
         "eval-mode-gradient": missing == 1 and train_eval == 1,
     }
     return GradientHealth(
@@ -106,7 +110,8 @@ def _agreement(probe: Probe, gradient: Tensor) -> float | None:
     moves = answers.norm(dim=0) > 0
     if not moves.any():
         return None
-    return float(F.cosine_similarity(torch.stack(told).double(), answers.double(), dim=0, eps=1e-300)[moves].mean())
+    cosines = F.cosine_similarity(torch.stack(told).double(), answers.double(), dim=0, eps=1e-300)
+    return float(cosines[moves].nan_to_num(0).mean())
 
 
 def _gain(probe: Probe) -> float:
@@ -117,4 +122,4 @@ def _gain(probe: Probe) -> float:
         step = step / step.flatten(1).square().mean(1).sqrt().view(-1, 1, 1, 1).clamp(min=1e-300)
         x = (x + STEP * (probe.high - probe.low) * step.to(x.dtype)).clamp(probe.low, probe.high)
     with torch.no_grad():
-        return float((probe.margins(x) - probe.margins(probe.x)).mean())
+        return float((probe.margins(x) - probe.margins(probe.x)).nan_to_num(0, 0, 0).mean())

@@ -4,25 +4,33 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from audit.assessment import Membership
 from audit.contracts import Candidates, Defense, Images
 from audit.networks.ascent import derived_seed
 from audit.pipeline import Prepared, protect, train_teacher
 from audit.registry import Component
 from audit.settings import Settings
 from audit.spiking.files import build
-from audit.store import hash_tensors
-from audit.workshop import Workshop
+from audit.store import digest, hash_tensors
+from audit.workshop import Workshop, code
+
+
+@dataclass(frozen=True)
+class Membership:
+    """Candidates of a membership inference, and which of them the teacher was trained on."""
+
+    images: Images
+    members: Tensor
 
 
 @dataclass(frozen=True)
 class Inquiry:
-    """``candidates`` is handed to the attack, ``truth`` is the harness's own."""
+    """``candidates`` is handed to the attack, ``truth`` is the harness's own; ``key`` stands for both."""
 
     candidates: Callable[[], Candidates]
     truth: Membership
+    key: str
 
     @classmethod
     def of(
@@ -46,7 +54,10 @@ class Inquiry:
             made = protect(shop, parts, teacher, component, options, own)
             return build(made.artifact.document["network"], made.artifact.tensors).to(shop.device)
 
-        return cls(lambda: Candidates(images, data.parts.evaluator, shadow), Membership(images, order < count))
+        truth = Membership(images, order < count)
+        drawn = {"pixels": images.pixels, "labels": images.labels, "members": truth.members}
+        key = digest([hash_tensors(drawn), data.split_hash, code("membership.py", "pipeline.py")])
+        return cls(lambda: Candidates(images, data.parts.evaluator, shadow), truth, key)
 
 
 def replace_teacher(data: Prepared, images: Images) -> Prepared:

@@ -188,6 +188,8 @@ class Record(_Model):
             seed = f"seed {result.seed}"
             for role in ("teacher", "evaluator"):
                 yield f"{seed}/{role}", getattr(result, role).accuracy
+            if result.second_evaluator is not None:
+                yield f"{seed}/second evaluator", result.second_evaluator.accuracy
             for control in result.controls:
                 yield from ((f"{seed}/{control.attack}/{m.name}", m) for m in control.measurements)
             for defense in result.defenses:
@@ -196,8 +198,11 @@ class Record(_Model):
                 yield from ((f"{where}/accuracy@{steps}", m) for steps, m in defense.accuracy_over_time)
                 if defense.energy is not None:
                     yield from ((f"{where}/{m.name}", m) for m in defense.energy.measurements)
-                for attack in defense.attacks:
-                    yield from ((f"{where}/{attack.attack}/{m.name}", m) for m in attack.measurements)
+                for target, attacks in ((where, defense.attacks), (f"{where} (untrained)", defense.untrained)):
+                    for attack in attacks:
+                        yield from ((f"{target}/{attack.attack}/{m.name}", m) for m in attack.measurements)
+                        if attack.leakage is not None:
+                            yield f"{target}/{attack.attack}/leakage", attack.leakage
 
     def write(self, path: Path) -> None:
         """Write atomically: the file is whole or absent."""

@@ -26,6 +26,7 @@ from audit.errors import AuditError
 from audit.evidence import Evidence, attack
 from audit.membership import Inquiry
 from audit.metrics.inception import inception_features
+from audit.metrics.similarity import SMALL_WINDOW
 from audit.networks.vgg import NETWORKS, vgg
 from audit.pipeline import (
     Prepared,
@@ -51,6 +52,7 @@ from audit.workshop import Workshop
 
 PACKAGES = ("torch", "torchvision", "torchmetrics", "numpy", "scipy", "scikit-learn", "pydantic", "safetensors")
 UNDEFENDED = "data-free-conversion"
+NO_PROTECTION = ("none", "conversion", UNDEFENDED)
 SEED_LIMIT = 2**32
 
 
@@ -77,7 +79,8 @@ class Request:
         """
         ordered: dict[str, Component[Defense]] = {}
         for component in self.defenses:
-            for name in getattr(component.factory, "baselines", (UNDEFENDED,)):
+            control = () if component.name in NO_PROTECTION else (UNDEFENDED,)
+            for name in (*control, *getattr(component.factory, "baselines", ())):
                 baseline = next((known for known in self.defenses if known.name == name), None)
                 ordered.setdefault(name, baseline or DEFENSES.get(name))
             ordered.setdefault(component.name, component)
@@ -210,6 +213,11 @@ def run(request: Request, store: Store, monitor: Monitor) -> Finished:
 def check_measurable(request: Request, data: Prepared) -> None:
     """Raises AuditError for what would otherwise come out after the teacher is trained."""
     evaluator, measure = request.settings.group("evaluator"), request.settings.group("measure")
+    if min(data.task.image_shape[1:]) < SMALL_WINDOW:
+        raise AuditError(
+            f"images of {data.task.image_shape[1]}x{data.task.image_shape[2]} pixels are too small to compare: "
+            f"use --image-size {SMALL_WINDOW} or more"
+        )
     for model in {request.model, evaluator.model or request.model}:
         vgg(model, data.task.image_shape, len(data.task.classes), width=0.01)
     if measure.inception_weights is not None:
@@ -236,7 +244,7 @@ def audit_seed(shop: Workshop, data: Prepared, request: Request, seed: int) -> S
             subject = Subject(component.name, target.network, target.key)
             results, nulls = [], []
             for item in request.attacks:
-                found = attack(shop, data, subject, item, settings, seed, asked.candidates)
+                found = attack(shop, data, subject, item, settings, seed, asked)
                 evidence[component.name, item.label] = found
                 results.append(assessor.result(component.name, target.network, found, asked.truth))
                 null = attack(shop, data, twin, item, settings, seed)

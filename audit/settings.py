@@ -53,7 +53,7 @@ class MeasureSettings:
     batch_size: Count = 100
     curve_points: Count = 8
     reference_images: Count = 2000
-    membership_images: Count = 500
+    membership_images: Count = 1000
     attack_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     inception_weights: Path | None = None
 
@@ -118,11 +118,19 @@ class Settings:
         return validated(cls, {k: v for k, v in self._of(name).items() if k in known}, name)
 
     def build(self, component: Component[Any]) -> Any:
-        """The component with its settings: those of its kind that it has, those under its own name, a variant's
-        presets; what was passed goes before all of them."""
+        """The component with its settings: those of its kind that it has, those under its own name, what was passed.
+
+        Raises AuditError where something was passed that a suite fixes for this variant.
+        """
         shared = {key: value for key, value in self._of(component.kind).items() if key in component.fields}
         own = self._of(component.name, self.profile)
         passed = {key: value for key, value in self._of(component.kind, self.passed).items() if key in component.fields}
+        fixed = set(component.presets) & {*passed, *self._of(component.name, self.passed)}
+        if fixed:
+            raise AuditError(
+                f"--set {component.name}.{min(fixed)}: the suite fixes it for '{component.label}'; "
+                f"run the attack by its own name, --attack {component.name}"
+            )
         values = {**shared, **own, **component.presets, **passed, **self._of(component.name, self.passed)}
         return validated(component.factory, values, component.name)
 

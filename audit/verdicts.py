@@ -24,9 +24,9 @@ def judged(defenses: Sequence[DefenseResult], undefended: str) -> tuple[DefenseR
     ``undefended`` names the positive control among ``defenses``: where an attack does not leak there, its cell on every
     other target is void.
     """
-    measured = [_with_leakage(defense) for defense in defenses]
+    measured = [_flagged(_with_leakage(defense)) for defense in defenses]
     twin = next((defense for defense in measured if defense.defense == undefended), None)
-    return tuple(_flagged(_voided(defense, twin)) for defense in measured)
+    return tuple(_voided(defense, twin) for defense in measured)
 
 
 def measurement(attack: AttackResult | None, name: str) -> Measurement | None:
@@ -61,33 +61,36 @@ def _failure(null: AttackResult | None) -> Measurement | None:
 
 
 def _voided(defense: DefenseResult, twin: DefenseResult | None) -> DefenseResult:
-    """Leakage 'void' where the attack fails on the undefended twin, or follows a gradient that is masked."""
-    if twin is None:
-        return defense
+    """Leakage 'void' where an attack came to nothing and would have anyway.
+
+    A success stays what it is, whatever the controls say, and a cell without a value keeps its own reason.
+    """
     masked = defense.gradients is not None and "masked-gradients" in defense.gradients.flags
-    positive = {attack.attack: attack.leakage for attack in twin.attacks}
+    positive = {attack.attack: attack.leakage for attack in twin.attacks} if twin and twin is not defense else None
     attacks = []
     for attack in defense.attacks:
-        control, own = positive.get(attack.attack), attack.leakage
-        reason = None
-        if own is not None and defense is not twin:
-            if control is None or control.value is None:
-                why = control.reason if control else "not measured"
-                reason = f"the attack has no value on the undefended {twin.defense}: {why}"
-            elif control.value < LEAST_CONTROL:
-                reason = (
-                    f"the attack fails on the undefended {twin.defense} too (leakage {control.value:.2f}): "
-                    "that it fails here is no merit"
-                )
-        if own is not None and masked and _kind(attack) in BY_OWN_GRADIENT:
-            reason = "it follows the target's own gradient, which is masked"
-        if own is not None and own.value is not None and own.value >= LEAST_CONTROL:
-            reason = None  # it succeeded, whatever it does elsewhere
-        if reason and own is not None:
-            void = without_value(own.name, own.n, own.unit, own.direction, "void", reason)
-            attack = attack.model_copy(update={"leakage": void})
+        own = attack.leakage
+        if own is not None and own.value is not None and own.value < LEAST_CONTROL:
+            reason = None
+            if positive is not None and twin is not None:
+                reason = _fails_there(positive.get(attack.attack), twin.defense)
+            if masked and _kind(attack) in BY_OWN_GRADIENT:
+                reason = "it follows the target's own gradient, which is masked"
+            if reason:
+                void = without_value(own.name, own.n, own.unit, own.direction, "void", reason)
+                attack = attack.model_copy(update={"leakage": void})
         attacks.append(attack)
     return defense.model_copy(update={"attacks": tuple(attacks)})
+
+
+def _fails_there(control: Measurement | None, twin: str) -> str | None:
+    if control is None or control.value is None:
+        why = control.reason if control else "not measured"
+        return f"the attack has no leakage on the undefended {twin} to compare with: {why}"
+    if control.value < LEAST_CONTROL:
+        failed = f"the attack fails on the undefended {twin} too (leakage {control.value:.2f})"
+        return f"{failed}: that it fails here is no merit"
+    return None
 
 
 def _flagged(defense: DefenseResult) -> DefenseResult:

@@ -18,6 +18,8 @@ class WorstCase:
     leakages: tuple[Measurement, ...]
     lost: tuple[str, ...]
     why: Measurement | None
+    at_least: bool = False
+    """A lost attack leaks more, where it has a value, than what is reported."""
 
 
 def worst_case(defenses: Sequence[DefenseResult | None]) -> WorstCase:
@@ -41,7 +43,10 @@ def worst_case(defenses: Sequence[DefenseResult | None]) -> WorstCase:
         others = [i for i in range(len(defenses)) if i != place] or [place]
         attacks.append(max(usable, key=lambda attack: sum(usable[attack][i] for i in others)))
     leakages = [found[attack][place] for place, attack in enumerate(attacks)]
-    return WorstCase(tuple(attacks), tuple(m for m in leakages if m is not None), lost, why)
+    reported = [m.value for m in leakages if m is not None and m.value is not None]
+    mean = sum(reported) / len(reported) if reported else 0.0
+    at_least = any(max(values[attack], default=0.0) > mean for attack in lost)
+    return WorstCase(tuple(attacks), tuple(m for m in leakages if m is not None), lost, why, at_least)
 
 
 def find(defense: DefenseResult | None, attack: str) -> AttackResult | None:

@@ -25,6 +25,7 @@ from leaderboards.lookups import (
 )
 
 MORE: Direction = "higher means more leakage"
+MASKED = "masked-gradients"
 LEAKAGE = Column("leakage", "measured", "fraction", MORE)
 Parts = tuple[tuple[Column, ...], list[tuple[Cell, ...]], tuple[str, ...]]
 """Columns, rows and remarks of a table."""
@@ -43,14 +44,13 @@ def verdict(record: Record, notes: Footnotes) -> Parts:
     """One row per target: the worst attack, chosen on the other seeds and reported on this one."""
     seeds = seeds_of(record)
     worst = {name: worst_of(defenses, seeds, notes) for name, defenses in each_defense(record)}
-    ranks = rank_groups({name: number for name, (number, _) in worst.items()})
+    unfit = {name for name, ds in each_defense(record) if worst_case(ds).at_least or MASKED in flags_of(ds)}
+    ranks = rank_groups({name: number for name, (number, _) in worst.items() if name not in unfit})
     rows: list[tuple[Cell, ...]] = []
     for name, defenses in each_defense(record):
         number, attack = worst[name]
         flags = flags_of(defenses)
-        rank = ranks[name]
-        if "masked-gradients" in flags:
-            rank = "unranked"
+        rank = ranks.get(name, "unranked")
         present = [d for d in defenses if d is not None]
         accuracy = over_seeds([Number.of(d.accuracy) if d else no_defense("fraction") for d in defenses], seeds)
         void = sum(a.leakage is not None and a.leakage.status == "void" for d in present for a in d.attacks)
@@ -67,7 +67,7 @@ def verdict(record: Record, notes: Footnotes) -> Parts:
                 flag_cell(flags, notes),
             )
         )
-    rows.sort(key=lambda row: (row[0].main == "unranked", row[0].main))
+    rows.sort(key=lambda row: float(row[0].main) if row[0].main != "unranked" else float("inf"))
     columns = (
         Column("rank"),
         Column("target"),
@@ -97,6 +97,8 @@ def worst_of(defenses: Sequence[DefenseResult | None], seeds: Sequence[int], not
             return Number.absent("fraction", worst.why.status, worst.why.reason), none
         return Number.absent("fraction", "not-applicable", "no attack brings images from this target"), none
     lost = f"Without a value under every seed, so not in the choice: {', '.join(worst.lost)}."
+    if worst.at_least:
+        lost += " One of them leaks more where it has a value: the number is a lower bound, and unranked."
     mark = notes.mark(lost) if worst.lost else ""
     numbers = [Number.of(leakage) for leakage in worst.leakages]
     return over_seeds(numbers, seeds), Words(", ".join(dict.fromkeys(worst.attacks)), mark)
@@ -184,6 +186,7 @@ def membership(record: Record) -> Parts:
             nothing = Number.absent(column.unit, "not-applicable", "not measured for this signal")
             cells.append(over_seeds([number_of(a, match[2]) for a in match[3]], seeds) if match else nothing)
         rows.append((Words(target), Words(signal), *cells))
+    rows += _without_measurements(record, "membership", list(columns.values()))
     return (Column("target"), Column("signal"), *columns.values()), rows, MEMBERSHIP_REMARKS
 
 
@@ -199,7 +202,21 @@ def weights(record: Record) -> Parts:
         }
         nothing = Number.absent("", "not-applicable", "not measured for this target")
         rows.append((Words(target), Words(attack), *(own.get(title, nothing) for title in columns)))
+    rows += _without_measurements(record, "weights", list(columns.values()))
     return (Column("target"), Column("attack"), *columns.values()), rows, WEIGHT_REMARKS
+
+
+def _without_measurements(record: Record, kind: EvidenceKind, columns: Sequence[Column]) -> list[tuple[Cell, ...]]:
+    """Attacks that brought nothing under any seed keep a row, with their status and reason."""
+    rows: list[tuple[Cell, ...]] = []
+    for target, defenses in each_defense(record):
+        for attack in attack_names(defenses, kind):
+            found = [find_attack(d, attack) for d in defenses]
+            if not any(a.measurements for a in found if a is not None):
+                absent = over_seeds([number_of(a, Column("", "measured")) for a in found], seeds_of(record))
+                cells = [replace(absent, unit=column.unit) for column in columns]
+                rows.append((Words(target), Words(f"{attack}: {absent.main}"), *cells))
+    return rows
 
 
 def _measurements(record: Record, kind: EvidenceKind) -> list[tuple[str, str, Column, list[AttackResult | None]]]:

@@ -414,11 +414,13 @@ def test_a_suite_and_a_name_can_be_asked_for_together_and_each_attack_runs_once(
     assert labels == ["reconversion", "direct-inversion", "weight-recovery"]
 
 
-def test_a_variant_has_its_presets_under_what_was_passed() -> None:
-    request = tiny_request("none", "class-leakage-v1", **{"adaptive-reconversion__calibrate": "true"})
+def test_a_variant_has_its_presets_and_nothing_passed_changes_them() -> None:
+    request = tiny_request("none", "class-leakage-v1", **{"adaptive-reconversion__rate": "0.5"})
     built = {c.variant: request.settings.build(c) for c in request.attacks if c.name == "adaptive-reconversion"}
-    assert built["rate-curve"].activation == "rate-curve"
-    assert (built["relu"].activation, built["relu"].calibrate) == ("relu", True)
+    assert (built["rate-curve"].activation, built["rate-curve"].calibrate) == ("rate-curve", True)
+    assert {attack.rate for attack in built.values()} == {0.5}
+    with pytest.raises(AuditError, match="the suite fixes it for 'adaptive-reconversion \\(relu\\)'"):
+        tiny_request("none", "class-leakage-v1", **{"attack__activation": "relu"})
 
 
 # A released suite never changes: another attack or another setting makes the next version.

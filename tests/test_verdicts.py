@@ -94,6 +94,32 @@ def test_an_attack_that_does_nothing_at_all_leaves_a_target_without_a_rank() -> 
     assert worst.why.status == "void"
 
 
+def test_a_failure_of_its_own_is_not_covered_by_void() -> None:
+    twin = defense(UNDEFENDED, [attack("strong", 105.0)], NULLS)
+    target = defense("mine", [attack("strong", None, status="failed", reason="it raised")], NULLS)
+    (_, judgement) = judged([twin, target], UNDEFENDED)
+    assert judgement.attacks[0].leakage is not None
+    assert (judgement.attacks[0].leakage.status, judgement.attacks[0].leakage.reason) == ("failed", "it raised")
+
+
+def test_a_masked_gradient_is_void_without_a_twin_too() -> None:
+    nulls = {"direct-inversion": 105.0}
+    (only,) = judged(
+        [defense("mine", [attack("direct-inversion", 105.0)], nulls, gradients=health("masked-gradients"))], UNDEFENDED
+    )
+    assert only.attacks[0].leakage is not None
+    assert only.attacks[0].leakage.status == "void"
+
+
+def test_answers_alone_beating_a_void_white_box_attack_is_flagged() -> None:
+    names = ["direct-inversion", "black-box-inversion"]
+    attacks = [attack(names[0], 105.0), attack(names[1], 40.0, access="scores")]
+    (only,) = judged(
+        [defense("mine", attacks, dict.fromkeys(names, 105.0), gradients=health("masked-gradients"))], UNDEFENDED
+    )
+    assert "black-box-beats-white-box" in only.flags
+
+
 def test_a_success_is_never_void() -> None:
     twin = defense(UNDEFENDED, [attack("strong", 105.0)], NULLS)
     target = defense("mine", [attack("strong", 55.0)], NULLS, gradients=health("masked-gradients"))
@@ -174,6 +200,7 @@ def test_an_attack_without_a_value_under_one_seed_is_out_of_the_choice_and_named
     worst = worst_case([full, part])
     assert worst.attacks == ("weak", "weak")
     assert worst.lost == ("strong",)
+    assert worst.at_least, "one failure of the strongest attack must not make a target look better"
 
 
 def test_ranks_are_groups_that_intervals_separate() -> None:

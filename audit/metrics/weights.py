@@ -1,5 +1,6 @@
 """How much of the teacher is in a recovered network: weights, representations, and the path between the two."""
 
+import math
 from copy import deepcopy
 
 import torch
@@ -60,6 +61,10 @@ def _zip(own: list[Tensor], theirs: list[Tensor]) -> list[tuple[Tensor, Tensor]]
 
 
 def _over_layers(name: str, values: list[float], direction: Direction) -> Measurement:
+    if not all(math.isfinite(value) for value in values):
+        return without_value(
+            name, len(values), "", direction, "undefined", "a layer's weights are too large to compare"
+        )
     low, high = t_interval(values) if len(values) > 1 else (None, None)
     return Measurement(
         name=name, value=sum(values) / len(values), low=low, high=high,

@@ -64,11 +64,11 @@ def _invert(
     unit = low_frequency(len(labels), context.task.image_shape, generator).to(context.device).requires_grad_()
     optimizer = torch.optim.Adam([unit], lr=inversion.rate, betas=BETAS)
     with torch.no_grad():
-        spread = logits_of(unit * (high - low) + low).std().clamp(min=1e-12)
+        spread = spread_of(logits_of(unit * (high - low) + low))
     course: list[float] = []
     for _ in range(inversion.updates):
         x = _shifted(unit, inversion.jitter, generator) * (high - low) + low
-        margins = margin(logits_of(x), labels) / spread
+        margins = margin(logits_of(x).double() / spread, labels).to(unit.dtype)
         loss = -margins.clamp(max=inversion.enough).sum() + len(labels) * (
             inversion.total_variation * total_variation(unit) + inversion.l2 * (unit - 0.5).square().mean()
         )
@@ -82,6 +82,15 @@ def _invert(
     if not torch.isfinite(images).all():
         raise ValueError("diverged: an image has values that are not finite")
     return images, course
+
+
+def spread_of(logits: Tensor) -> float:
+    """Deviation of logits [B, K] around each row's mean, which a softmax does not see; 1 where there is none.
+
+    In double and without a floor: a target may have been scaled by anything that leaves its answers as they are.
+    """
+    spread = float((logits.double() - logits.double().mean(1, keepdim=True)).std())
+    return spread if spread > 0 else 1.0
 
 
 def total_variation(x: Tensor) -> Tensor:

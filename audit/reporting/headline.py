@@ -36,12 +36,18 @@ def _one(record: Record, name: str) -> str:
         text = f"{name} classifies {_percent(accuracy)} of the test images correctly{against}"
     worst = worst_case(defenses)
     if worst.leakages:
-        text += f"; its class leakage is {_leak(worst)}, where 100 % is real images and 0 an untrained network"
+        least = "at least " if worst.at_least else ""
+        text += f"; its class leakage is {least}{_leak(worst)}, where 100 % is real images and 0 an untrained network"
     else:
         reason = f" ({worst.why.reason})" if worst.why and worst.why.reason else ""
         text += f"; no attack on it has a leakage, so it is unknown{reason}"
     failed = {
-        a.attack for d in defenses if d for a in d.attacks if a.status not in ("ok", "not-applicable", "insufficient")
+        a.attack
+        for d in defenses
+        if d
+        for a in d.attacks
+        if (a.leakage and a.leakage.value is None and a.leakage.status != "void")
+        or a.status not in ("ok", "not-applicable")
     }
     if failed:
         text += f"; what {', '.join(sorted(failed))} would recover is unknown"

@@ -34,6 +34,10 @@ SCALE = (
     "Leakage places an attack's images between two controls by their Fréchet distance to the private training images: "
     "0 is what the same attack makes of an untrained network of the same shape, 1 is held-out real images, as many."
 )
+BEFORE = (
+    "A record from before there were controls on both sides: it has distances and recognition, and no leakage. Compare "
+    "a target with the undefended one."
+)
 VOID = (
     "Void: the attack fails on the undefended twin too, or it follows a gradient that is masked. A void cell is no "
     "privacy."
@@ -123,6 +127,8 @@ def by_attack(record: Record, notes: Footnotes, main: bool) -> Parts:
     """
     measured = leakage_columns(record, main)
     moved = any_moved(record) and not main
+    # Records from before there were controls on both sides hold no leakage.
+    judged = any(a.leakage is not None for r in record.results for d in r.defenses for a in d.attacks)
     seeds = seeds_of(record)
 
     def row(target: str, found: list[AttackResult | None], name: str, is_attack: bool) -> tuple[Cell, ...]:
@@ -132,9 +138,9 @@ def by_attack(record: Record, notes: Footnotes, main: bool) -> Parts:
         held = next((a.access for a in found if a is not None), "weights") if is_attack else "no attack"
         cells: list[Cell] = [Words(target), Words(name, mark), Words(held), Words(images_of(found))]
         leaks = [_leakage_of(attack) for attack in found]
-        if is_attack and any(leak is not None for leak in leaks):
+        if judged and any(leak is not None for leak in leaks):
             cells.append(over_seeds([leak or Number.absent("fraction", "undefined", None) for leak in leaks], seeds))
-        else:
+        elif judged:
             cells.append(Words("control" if not is_attack or target == "untrained" else "no images"))
         cells += numbers
         if moved:
@@ -152,16 +158,16 @@ def by_attack(record: Record, notes: Footnotes, main: bool) -> Parts:
         Column("images made by"),
         Column("attacker holds"),
         Column("images", "count"),
-        LEAKAGE,
+        *([LEAKAGE] if judged else []),
         *measured,
         *([Column("image moved", "measured", MOVED_UNIT)] if moved else []),
         Column("flags"),
     )
     remarks = (
-        SCALE,
-        VOID,
-        f"Distances are to the private training images; features: {record.feature_extractor}. A Fréchet distance on "
-        "other features is another quantity and has its own column. Distances compare at one number of images only.",
+        *((SCALE, VOID) if judged else (BEFORE,)),
+        f"Distances are to the {'private training' if judged else 'test'} images; features: "
+        f"{record.feature_extractor}. A Fréchet distance on other features is another quantity and has its own column. "
+        "Distances compare at one number of images only.",
         "An attack that failed keeps its row: its leakage is unknown, not zero. 'untrained' is the first spiking "
         "target's twin; targets of another shape have their own, in the record.",
     )

@@ -49,10 +49,10 @@ def worst_case(defenses: Sequence[DefenseResult | None]) -> WorstCase:
     return WorstCase(tuple(attacks), tuple(m for m in leakages if m is not None), lost, why, at_least)
 
 
-def find(defense: DefenseResult | None, attack: str) -> AttackResult | None:
+def find_attack(defense: DefenseResult | None, attack: str) -> AttackResult | None:
     return next((a for a in defense.attacks if a.attack == attack), None) if defense else None
 
 
 def _leakage(defense: DefenseResult | None, attack: str) -> Measurement | None:
-    result = find(defense, attack)
+    result = find_attack(defense, attack)
     return result.leakage if result else None

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from audit.flags import FLAGS
 from audit.records import AttackResult, DefenseResult, Direction, EvidenceKind, Record
-from audit.worst_case import worst_case
+from audit.worst_case import find_attack, worst_case
 from leaderboards.cells import Cell, Column, Footnotes, Number, Words, over_seeds
 from leaderboards.lookups import (
     MOVED_UNIT,
@@ -14,7 +14,6 @@ from leaderboards.lookups import (
     attack_names,
     controls,
     each_defense,
-    find_attack,
     images_of,
     leakage_columns,
     movement_of,

@@ -152,10 +152,6 @@ def attack_names(defenses: list[DefenseResult | None], kind: EvidenceKind = "ima
     return list(dict.fromkeys(a.attack for d in defenses if d is not None for a in d.attacks if a.evidence == kind))
 
 
-def find_attack(defense: DefenseResult | None, name: str) -> AttackResult | None:
-    return next((a for a in defense.attacks if a.attack == name), None) if defense is not None else None
-
-
 def no_defense(unit: str) -> Number:
     return Number.absent(unit, "undefined", "this seed has no such result")
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from audit.errors import AuditError
 from audit.records import DefenseResult, Record
+from audit.worst_case import find_attack
 from leaderboards.cells import Cell, Column, Footnotes, Number, Table, Words, drop_in_points, over_seeds
 from leaderboards.leakage import Parts, by_attack, membership, verdict, weights
 from leaderboards.lookups import (
@@ -15,7 +16,6 @@ from leaderboards.lookups import (
     each_defense,
     energy_columns,
     energy_of,
-    find_attack,
     leakage_columns,
     no_defense,
     number_of,

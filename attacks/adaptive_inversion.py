@@ -1,7 +1,7 @@
 """Inversion through the spiking network itself, by an attacker who does not trust its surrogate gradient."""
 
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Annotated, ClassVar, Literal
 
@@ -12,31 +12,32 @@ from torch import Tensor, nn
 from audit.contracts import Access, AttackContext, NotApplicable, Reconstructions
 from audit.networks.ascent import Positive, derived_seed
 from audit.networks.inversion import Inversion, Logits, invert
-from audit.networks.perturbations import margin
+from audit.networks.perturbations import low_frequency, margin, source
 from audit.registry import register_attack
 from audit.spiking.encoding import Encoder
 from audit.spiking.network import SpikingNetwork
+from audit.spiking.rates import coding_gain
 from audit.spiking.surrogate import Shape, Surrogate
 
 Input = Literal["straight-through", "expected"]
 
 
 @dataclass(frozen=True)
-class AdaptiveInversion:
+class AdaptiveInversion(Inversion):
     """Back-propagation through time with the attacker's own surrogate, coder and priors.
 
     Access: the target's weights and thresholds; the surrogate that it was trained with is ignored, since a badly
     chosen one masks the gradient. Every pairing of ``widths``, ``shapes`` and ``inputs`` is tried on one image per
-    class for ``pilot_updates``; the one that raises the target's own margin most makes the images. Inputs: 'expected'
-    feeds the coder's mean, 'straight-through' draws ``encodings`` spike trains per update and averages (expectation
-    over transformation, Athalye et al., ICML 2018). Each image is the best of ``restarts`` by the target's margin.
-    Cost: per update and image a forward and a backward pass over ``time_steps`` (0: the target's own), times
-    ``encodings``; Bu et al., CVPR 2023 and Lun et al., CVPR 2025 on why the surrogate decides.
+    class for ``pilot_updates``; the one that raises the target's own margin most makes the images, as `Inversion` says.
+    Inputs: 'expected' feeds the coder's mean over time, the image times a gain; 'straight-through' draws ``encodings``
+    spike trains per update and averages (expectation over transformation, Athalye et al., ICML 2018). Each image is the
+    best of ``restarts`` by the target's margin. Cost: per update and image a forward and a backward pass over
+    ``time_steps`` (0: the target's own), times ``encodings``; Bu et al., CVPR 2023 and Lun et al., CVPR 2025 on why the
+    surrogate decides.
     """
 
     access: ClassVar[Access] = Access.WEIGHTS
 
-    images_per_class: Annotated[int, Field(ge=1)] = 30
     widths: tuple[Positive, ...] = (1.0, 2.0, 3.0, 5.0)
     shapes: tuple[Shape, ...] = ("triangle", "arctan")
     inputs: tuple[Input, ...] = ("expected", "straight-through")
@@ -45,9 +46,6 @@ class AdaptiveInversion:
     encodings: Annotated[int, Field(ge=1)] = 1
     restarts: Annotated[int, Field(ge=1)] = 1
     rate: Positive = 0.025
-    total_variation: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 5.0
-    l2: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 5.0
-    jitter: Annotated[int, Field(ge=0)] = 1
     enough: Positive = 2.0
     time_steps: Annotated[int, Field(ge=0)] = 0
     batch_size: Annotated[int, Field(ge=1)] = 100
@@ -73,22 +71,19 @@ class AdaptiveInversion:
         scores: list[Tensor] = []
         course: list[float] = []
         for restart in range(self.restarts):
-            images, course = invert(logits_of, labels, self._inversion(self.updates), context, f"restart {restart}")
+            images, course = invert(logits_of, labels, self, context, f"restart {restart}")
             tries.append(images)
             scores.append(self._score(network, images, labels, context))
         chosen = torch.stack(scores).argmax(0)
         context.notes["margin by update"] = [course[0], course[-1]]
         return Reconstructions(torch.stack(tries)[chosen, torch.arange(len(labels))], labels)
 
-    def _inversion(self, updates: int) -> Inversion:
-        return Inversion(updates, self.rate, self.total_variation, self.l2, self.jitter, self.enough, self.batch_size)
-
     def _pilot(
         self, network: SpikingNetwork, width: float, shape: Shape, entry: Input, classes: Tensor, context: AttackContext
     ) -> float:
         """The target's own mean margin on one image per class."""
         logits_of = self._logits(network, width, shape, entry, context)
-        images, _ = invert(logits_of, classes, self._inversion(self.pilot_updates), context, "pilot")
+        images, _ = invert(logits_of, classes, replace(self, updates=self.pilot_updates), context, "pilot")
         return float(self._score(network, images, classes, context).mean())
 
     def _logits(
@@ -98,13 +93,14 @@ class AdaptiveInversion:
         copy = deepcopy(network)
         for neuron in copy.neurons.values():
             neuron.surrogate = Surrogate(shape, width, per_threshold=True)
+        gain = _gain(network, context) if entry == "expected" else 1.0
         if entry == "expected":
             copy.encoder = Encoder("direct")
         generator = torch.Generator(context.device).manual_seed(derived_seed(context.seed, "encodings", 0))
         repeats = self.encodings if copy.encoder.random else 1
 
         def logits_of(x: Tensor) -> Tensor:
-            runs = [copy(x, generator, self.time_steps or network.time_steps) for _ in range(repeats)]
+            runs = [copy(gain * x, generator, self.time_steps or network.time_steps) for _ in range(repeats)]
             return torch.stack(runs).mean(0)
 
         return logits_of
@@ -115,6 +111,16 @@ class AdaptiveInversion:
         generator = torch.Generator(context.device).manual_seed(derived_seed(context.seed, "selection", 0))
         batches = images.split(self.batch_size)
         return margin(torch.cat([network(x.to(context.device), generator).cpu() for x in batches]), labels)
+
+
+def _gain(network: SpikingNetwork, context: AttackContext) -> float:
+    """Of the image in the mean of its spike train: 1 for rates, otherwise measured on the attacker's noise."""
+    if network.encoder.differentiable:
+        return 1.0
+    low, high = context.task.input_range
+    x = low_frequency(64, context.task.image_shape, source(context.seed, "gain")) * (high - low) + low
+    steps = network.time_steps
+    return float(coding_gain(x, network.encoder(x, steps, None, 0, steps).mean(0)))
 
 
 register_attack("adaptive-inversion", AdaptiveInversion)

@@ -18,38 +18,39 @@ from audit.spiking.rates import Substitute, rate_network
 
 
 @dataclass(frozen=True)
-class AdaptiveReconversion:
+class AdaptiveReconversion(Inversion):
     """Reconversion with an activation that stands for the neuron, calibration, distillation and image priors.
 
     Access: the target's weights and thresholds, and as many private images as leaked (none by default). The LIF becomes
     ``activation``: ReLU (PrivateSNN, attack 1), clip(u/theta, 0, 1), that with a floor to T levels (Bu et al., ICLR
     2022), or the layer's measured rate curve. ``calibrate`` fits every channel to the SNN's rates on ``queries``
     synthetic images; ``distillation_steps`` then train the ANN on the target's logits for them, and for leaked images.
-    Images: Adam on the margin with total variation, L2 and jitter. Cost: an ANN's forward and backward pass per update
-    and image, and one run of the target per query.
+    The images are then made as `Inversion` says. An ANN has nothing to convert and is attacked as it is, by 'relu'
+    alone: the other variants would be the same attack. Cost: an ANN's forward and backward pass per update and image,
+    and one run of the target per query.
     """
 
     access: ClassVar[Access] = Access.WEIGHTS
 
-    images_per_class: Annotated[int, Field(ge=1)] = 30
     activation: Substitute = "clip"
     calibrate: bool = False
     queries: Annotated[int, Field(ge=8)] = 64
     distillation_steps: Annotated[int, Field(ge=0)] = 0
     distillation_rate: Positive = 1e-4
     leaked_images: Annotated[int, Field(ge=0)] = 0
-    updates: Annotated[int, Field(ge=1)] = 150
-    rate: Positive = 0.03
-    total_variation: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 5.0
-    l2: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 5.0
-    jitter: Annotated[int, Field(ge=0)] = 1
-    enough: Positive = 3.0
-    batch_size: Annotated[int, Field(ge=1)] = 250
 
     def reconstruct(self, target: nn.Module, context: AttackContext) -> Reconstructions:
-        if not isinstance(target, SpikingNetwork):
-            raise NotApplicable("the target is an ANN: there is no neuron to stand in for; see reconversion")
         network = target.to(context.device).eval().requires_grad_(False)
+        ann = self._reconverted(network, context) if isinstance(network, SpikingNetwork) else network
+        if ann is network and self.activation != "relu":
+            raise NotApplicable("the target is an ANN: it has no spikes to replace; activation=relu attacks it as is")
+        labels = torch.arange(len(context.task.classes)).repeat(self.images_per_class)
+        images, course = invert(ann, labels, self, context, "adaptive reconversion")
+        context.notes["margin by update"] = [course[0], course[-1]]
+        return Reconstructions(images, labels)
+
+    def _reconverted(self, network: SpikingNetwork, context: AttackContext) -> nn.Sequential:
+        """The ANN of the target's weights, calibrated and distilled as the settings say."""
         generator = torch.Generator(context.device).manual_seed(derived_seed(context.seed, "target", 0))
         queries = self._queries(context)
         ann = rate_network(network, self.activation, queries, generator, self.calibrate)
@@ -59,13 +60,7 @@ class AdaptiveReconversion:
         if self.distillation_steps:
             _distil(ann, queries, wanted, self.distillation_steps, self.distillation_rate, context)
             context.notes["error after distillation"] = _error(ann, queries, wanted)
-        labels = torch.arange(len(context.task.classes)).repeat(self.images_per_class)
-        inversion = Inversion(
-            self.updates, self.rate, self.total_variation, self.l2, self.jitter, self.enough, self.batch_size
-        )
-        images, course = invert(ann, labels, inversion, context, "adaptive reconversion")
-        context.notes["margin by update"] = [course[0], course[-1]]
-        return Reconstructions(images, labels)
+        return ann
 
     def _queries(self, context: AttackContext) -> Tensor:
         """Low-frequency noise of four grain sizes, and the images that leaked."""

@@ -14,6 +14,7 @@ from audit.networks.perturbations import (
     CHECKS,
     Count,
     Curve,
+    Queries,
     checkpoints,
     grid_at,
     low_frequency,
@@ -26,7 +27,7 @@ from audit.registry import register_attack
 
 
 @dataclass(frozen=True)
-class BlackBoxInversion:
+class BlackBoxInversion(Queries):
     """Climbs the class margin along differences of scores (NES: Wierstra 2014; on images: Ilyas 2018, Algorithm 1).
 
     Access: the target's logits. ``pairs`` antithetic samples x +- ``sigma`` u per update, both in one call; u is noise
@@ -34,22 +35,16 @@ class BlackBoxInversion:
     gradient. Differences are divided by their mean size: no step depends on the scale of the logits, which an SNN's
     weights do not fix. ``total_variation`` weighs the smoothness prior against that; ``sigma`` and ``rate``, the RMS
     step of the first update (falling to 0), are in units of the input range. A silent SNN answers the same to
-    everything: where no answer has differed yet, the image is drawn anew as smooth noise. ``queries_per_image`` is
-    never exceeded.
+    everything: where no answer has differed yet, the image is drawn anew as smooth noise. Budget: `Queries`.
     """
 
     access: ClassVar[Access] = Access.SCORES
 
-    images_per_class: Count = 30
-    queries_per_image: Annotated[int, Field(ge=8)] = 2000
     pairs: Count = 10
     sigma: Positive = 0.1
     rate: Positive = 0.03
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     total_variation: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.1
-    coarsest_grid: Count = 4
-    finest_grid: Count = 16
-    queries_per_call: Count = 4000
 
     def reconstruct(self, target: Oracle, context: AttackContext) -> Reconstructions:
         labels = torch.arange(len(context.task.classes)).repeat(self.images_per_class)

@@ -16,6 +16,7 @@ from audit.networks.generator import VAE, train_vae
 from audit.networks.perturbations import Count, margin, source
 from audit.registry import register_attack
 from audit.spiking.network import SpikingNetwork
+from audit.store import hash_tensors
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, what Pillow's mode L is
 
@@ -71,6 +72,12 @@ class GenerativeInversion:
         context.notes["target confidence before and after"] = [float(before.mean()), float(after.mean())]
         context.notes["share of updates without a gradient"] = float(missing.mean())
         return Reconstructions(images, labels)
+
+    def fingerprint(self, task: Task) -> str | None:
+        """Of the public images that it would learn from: a stage's key shall hold their content, not their place."""
+        if self.public is None:
+            return None
+        return hash_tensors({"pixels": public_images(self.public, (self.exclude or "").split(","), task)[0]})
 
     def _answer(self, target: nn.Module, context: AttackContext) -> Callable[[Tensor], Tensor]:
         """Images in [0, 1] -> logits."""

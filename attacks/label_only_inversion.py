@@ -14,6 +14,7 @@ from audit.networks.perturbations import (
     CHECKS,
     Count,
     Curve,
+    Queries,
     Share,
     checkpoints,
     grid_at,
@@ -29,7 +30,7 @@ LARGEST_RADIUS = 0.5
 
 
 @dataclass(frozen=True)
-class LabelOnlyInversion:
+class LabelOnlyInversion(Queries):
     """Moves an image of the class away from the boundary, further and further (BREP-MI, Kahla et al., CVPR 2022).
 
     Access: the target's classes. The paper works in a generator's latent space; here it is the image under smooth
@@ -39,22 +40,18 @@ class LabelOnlyInversion:
     answers never all agree), r grows by ``growth``, to 0.5 at most; where some have, the image moves by ``step`` times
     r from the others towards these, if it keeps its label there; where none has, r shrinks. ``radius`` is the first r,
     an RMS in units of the input range. Images of a class that was never found stay as they started, and are counted.
-    ``queries_per_image`` is the mean over all images, and never exceeded.
+    Budget: `Queries`, the mean over all images.
     """
 
     access: ClassVar[Access] = Access.LABELS
 
-    images_per_class: Count = 30
-    queries_per_image: Annotated[int, Field(ge=16)] = 2000
     search_share: Share = 0.25
     points: Count = 32
     radius: Positive = 0.2
     inside_share: Share = 0.9
     growth: Annotated[float, Field(gt=1, allow_inf_nan=False)] = 1.2
     step: Positive = 0.33
-    coarsest_grid: Count = 4
     finest_grid: Count = 8
-    queries_per_call: Count = 4000
 
     def reconstruct(self, target: Oracle, context: AttackContext) -> Reconstructions:
         labels = torch.arange(len(context.task.classes)).repeat(self.images_per_class)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from audit.contracts import Access, AttackContext, Candidates, Images, MembershipScores
 from audit.networks.ascent import derived_seed
+from audit.networks.perturbations import source
 from audit.registry import register_attack
 from audit.spiking.network import SpikingNetwork
 
@@ -44,14 +45,18 @@ class MembershipAttack:
     - 'rmia': of population images z, the share with LR(x, z) >= ``gamma`` (Zarifzadeh et al., ICML 2024, offline), p(x)
       from the shadows with ``offline_scaling`` for the paper's a. It has steps of 1 / population, and so many ties.
 
-    Shadow i trains on a random share ``shadow_fraction`` of the population; an image counts against those shadows only
-    that did not see it. Without shadows, no 'lira' and no 'rmia'. Cost: that of ``shadows`` trainings and defenses.
+    Shadow i trains on a random share ``shadow_fraction`` of the population, drawn from ``shadow_seed`` and not from the
+    run's: an attacker trains his shadows once. The target and they are asked about ``population_images`` of it; an
+    image counts against those shadows only that did not see it. Without shadows, no 'lira' and no 'rmia'. Cost: that of
+    ``shadows`` trainings and defenses.
     """
 
     access: ClassVar[Access] = Access.WEIGHTS
 
     shadows: Annotated[int, Field(ge=0)] = 4
     shadow_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    shadow_seed: Annotated[int, Field(ge=0)] = 0
+    population_images: Annotated[int, Field(ge=2)] = 2000
     gamma: Positive = 1.0
     offline_scaling: Annotated[float, Field(ge=0, le=1)] = 0.3
     quantile: Annotated[float, Field(gt=0, lt=1)] = 0.9
@@ -61,21 +66,24 @@ class MembershipAttack:
     batch_size: Count = 250
 
     def score_members(self, target: Any, context: AttackContext, candidates: Candidates) -> MembershipScores:
-        images, population = candidates.images, candidates.population
-        if len(population) < 2:
-            raise ValueError(f"{len(population)} population images; the attacker needs at least 2 to compare with")
+        images = candidates.images
+        if len(candidates.population) < 2:
+            raise ValueError(f"{len(candidates.population)} population images; the attacker needs 2 to compare with")
+        some = torch.randperm(len(candidates.population), generator=source(self.shadow_seed, "population"))
+        some = some[: self.population_images].sort().values
+        population = Images(candidates.population.pixels[some], candidates.population.labels[some])
         target = _ready(target, context)
         over_time = self._logits(target, images, context, "candidates", points=self.time_points)
         own = over_time[-1]
         seen = self._logits(target, population, context, "population")[-1]
-        shadows = self._shadows(context, candidates)
+        shadows = self._shadows(context, candidates, some)
 
         odds = log_odds(own, images.labels)
         scores = {
             "loss": F.logsigmoid(odds),
             "confidence gap": gap(own, images.labels),
             "input dropout": self._under_dropout(target, images, context),
-            "quantile": self._above_quantile(own, seen, shadows, candidates, context),
+            "quantile": self._above_quantile(own, seen, shadows, images, population, context),
         }
         if len(over_time) > 1:
             scores["time-steps"] = mean_confidence(log_odds(over_time, images.labels))
@@ -128,28 +136,35 @@ class MembershipAttack:
                 advance()
         return mean_confidence(torch.stack(masked))
 
-    def _shadows(self, context: AttackContext, candidates: Candidates) -> "Shadows | None":
+    def _shadows(self, context: AttackContext, candidates: Candidates, some: Tensor) -> "Shadows | None":
+        """What shadows answer for the candidates and for ``some`` of the population, indices [P]."""
         population, total = candidates.population, len(candidates.population)
+        asked = Images(population.pixels[some], population.labels[some])
         size = min(max(1, round(self.shadow_fraction * total)), total - 1)
         on_candidates, on_population, out = [], [], []
         with context.monitor.steps("shadows", self.shadows) as advance:
             for i in range(self.shadows):
-                generator = torch.Generator().manual_seed(derived_seed(context.seed, "shadow images", i))
-                chosen = torch.randperm(total, generator=generator)[:size].sort().values
+                chosen = torch.randperm(total, generator=source(self.shadow_seed, "shadow images", i))[:size]
+                chosen = chosen.sort().values
                 shadow = candidates.shadow(i, Images(population.pixels[chosen], population.labels[chosen]))
                 shadow = _ready(shadow, context)
                 on_candidates.append(self._logits(shadow, candidates.images, context, f"shadow {i}, candidates")[-1])
-                on_population.append(self._logits(shadow, population, context, f"shadow {i}, population")[-1])
-                out.append(torch.ones(total, dtype=torch.bool).index_fill(0, chosen, False))
+                on_population.append(self._logits(shadow, asked, context, f"shadow {i}, population")[-1])
+                out.append(torch.ones(total, dtype=torch.bool).index_fill(0, chosen, False)[some])
                 advance()
         if not self.shadows:
             return None
         return Shadows(torch.stack(on_candidates), torch.stack(on_population), torch.stack(out))
 
     def _above_quantile(
-        self, own: Tensor, seen: Tensor, shadows: "Shadows | None", candidates: Candidates, context: AttackContext
+        self,
+        own: Tensor,
+        seen: Tensor,
+        shadows: "Shadows | None",
+        images: Images,
+        population: Images,
+        context: AttackContext,
     ) -> Tensor:
-        images, population = candidates.images, candidates.population
         features = [_features(each, own.shape[1], context) for each in (images, population)]
         target_gap = gap(seen, population.labels)
         if shadows:

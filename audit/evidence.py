@@ -97,12 +97,13 @@ def attack(
             with shop.monitor.steps(f"attack {component.label} on {subject.name}", 1):
                 artifact = _run(settings, handed, context, inquiry)
             artifact.document["notes"] = plain_json(context.notes)
-        except (NotApplicable, OutOfTime, MemoryError, torch.OutOfMemoryError):
+        except (NotApplicable, OutOfTime):
             raise
         except Exception as error:  # an attack is anybody's code: whatever it raises is its result
             raise AttackFailed(f"{type(error).__name__}: {error}") from error
         return artifact
 
+    reads = getattr(settings, "fingerprint", None)
     inputs = {
         "code": [component.code_hash(), code("spiking", "networks", "contracts.py")],
         "settings": [component.name, asdict(settings)],
@@ -112,6 +113,8 @@ def attack(
         "inquiry": inquiry.key if inquiry is not None and component.evidence == "membership" else None,
     }
     try:
+        if reads is not None:
+            inputs["reads"] = reads(data.task)
         made = shop.make("attack", f"{component.label} on {subject.name}", seed, inputs, make)
     except NotApplicable as reason:
         return Evidence(**values, status="not-applicable", reason=str(reason))

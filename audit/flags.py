@@ -7,6 +7,9 @@ FLAGS: Mapping[str, str] = {
         "the target answers to changes of the image that its own gradient does not show: attacks that follow that "
         "gradient say nothing here"
     ),
+    "no-input-gradient": (
+        "the coding has no gradient with respect to the image: direct attacks followed the gradient of its mean"
+    ),
     "loss-does-not-fall": "steps along the target's own gradient do not raise the margin of the class",
     "eval-mode-gradient": "the gradient is there in train() and gone in eval()",
     "silent": "the target gives the same answer to every image",

@@ -27,7 +27,7 @@ class Probe:
     The margin of a class drawn per image is what is asked for.
     """
 
-    def __init__(self, network: SpikingNetwork, task: Task, seed: int, device: torch.device) -> None:
+    def __init__(self, network: nn.Module, task: Task, seed: int, device: torch.device) -> None:
         self.network, self.seed, self.device = network.to(device).eval(), seed, device
         self.low, self.high = task.input_range
         self.generator = torch.Generator().manual_seed(seed)
@@ -36,7 +36,9 @@ class Probe:
         self.labels = torch.randint(len(task.classes), (IMAGES,), generator=self.generator).to(device)
 
     def logits(self, x: Tensor) -> Tensor:
-        return self.network(x, torch.Generator(self.device).manual_seed(self.seed))
+        spiking = isinstance(self.network, SpikingNetwork)
+        answers: Tensor = self.network(x, *([torch.Generator(self.device).manual_seed(self.seed)] if spiking else []))
+        return answers
 
     def margins(self, x: Tensor) -> Tensor:
         return margin(self.logits(x), self.labels)
@@ -47,8 +49,8 @@ class Probe:
         return torch.autograd.grad(self.margins(x).sum(), x)[0].nan_to_num(0, 0, 0)
 
 
-def gradient_health(network: SpikingNetwork, task: Task, seed: int, device: torch.device) -> GradientHealth:
-    """Of the target's own gradient with respect to the image; its coding has to have one."""
+def gradient_health(network: nn.Module, task: Task, seed: int, device: torch.device) -> GradientHealth:
+    """Of the target's own gradient with respect to the image; a spiking network's coding has to have one."""
     probe = Probe(network, task, seed, device)
     with torch.no_grad():
         logits = probe.logits(probe.x)

@@ -15,6 +15,8 @@ from audit.spiking.files import build
 from audit.store import digest, hash_tensors
 from audit.workshop import Workshop, code
 
+SHADOW_SEED = 1_000_003
+
 
 @dataclass(frozen=True)
 class Membership:
@@ -38,7 +40,8 @@ class Inquiry:
     ) -> "Inquiry":
         """As many of the teacher's training images as of the test images, shuffled; the evaluators' are the population.
 
-        A shadow is a teacher of the same recipe on the attacker's images, and the same defense of it.
+        A shadow is a teacher of the same recipe on the attacker's images, and the same defense of it; its seed is not
+        the run's, since an attacker trains his shadows once and asks them about every target.
         """
         count = min(options.group("measure").membership_images, len(data.parts.test), len(data.parts.teacher))
         members, others = data.parts.teacher, data.parts.test
@@ -49,7 +52,7 @@ class Inquiry:
 
         def shadow(index: int, drawn: Images) -> nn.Module:
             parts = replace_teacher(data, drawn)
-            own = derived_seed(seed, "shadow", index) % 2**32
+            own = derived_seed(SHADOW_SEED, "shadow", index) % 2**32
             teacher = train_teacher(shop, parts, model, options.group("teacher"), own)
             made = protect(shop, parts, teacher, component, options, own)
             return build(made.artifact.document["network"], made.artifact.tensors).to(shop.device)

@@ -265,14 +265,13 @@ def untrained(shop: Workshop, data: Prepared, target: Target, seed: int) -> Subj
 
 
 def examine_gradients(shop: Workshop, data: Prepared, target: Target, seed: int) -> GradientHealth | None:
-    """The health of a spiking target's gradient with respect to the image; None for an ANN or without a gradient."""
+    """The health of a target's gradient with respect to the image; None where its coding has none."""
     network = target.network
-    if not isinstance(network, SpikingNetwork) or not network.encoder.differentiable:
+    if isinstance(network, SpikingNetwork) and not network.encoder.differentiable:
         return None
 
     def make() -> Artifact:
         copy = build(describe(network), weights(network))
-        assert isinstance(copy, SpikingNetwork)
         return Artifact(document=gradient_health(copy, data.task, seed, shop.device).model_dump(mode="json"))
 
     inputs = {"code": code("spiking", "networks", "health.py", "records.py"), "target": target.key}

@@ -96,6 +96,8 @@ def _fails_there(control: Measurement | None, twin: str) -> str | None:
 def _flagged(defense: DefenseResult) -> DefenseResult:
     """Flags of the target, from its gradient and from comparing its attacks; and of each attack."""
     flags = list(defense.gradients.flags) if defense.gradients else []
+    if defense.gradients is None and defense.time_steps is not None:
+        flags.append("no-input-gradient")
     best: dict[str, float] = {}
     for attack in defense.attacks:
         if attack.leakage is not None and attack.leakage.value is not None:

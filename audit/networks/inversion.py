@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from audit.contracts import AttackContext
-from audit.networks.ascent import derived_seed
+from audit.networks.ascent import Positive, derived_seed
 from audit.networks.perturbations import low_frequency, margin
 
 # Short memories: once the margin is enough, the priors shall not be drowned by what its gradient was.
@@ -19,7 +21,7 @@ Logits = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Inversion:
-    """Adam on the pixels, in units of the input range, kept inside it.
+    """Settings of an attack by Adam on the pixels, in units of the input range, kept inside it.
 
     The objective is the margin of the class over the best other one, in units of the logits' spread over the starting
     images, since a spiking network's logits have any scale (max-margin: PLG-MI, Yuan et al., AAAI 2023). Beyond
@@ -28,13 +30,14 @@ class Inversion:
     scaled to [0, 1]; ``jitter``: random shifts by up to that many pixels.
     """
 
-    updates: int
-    rate: float
-    total_variation: float
-    l2: float
-    jitter: int
-    enough: float
-    batch_size: int = 100
+    images_per_class: Annotated[int, Field(ge=1)] = 30
+    updates: Annotated[int, Field(ge=1)] = 150
+    rate: Positive = 0.03
+    total_variation: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 5.0
+    l2: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 5.0
+    jitter: Annotated[int, Field(ge=0)] = 1
+    enough: Positive = 3.0
+    batch_size: Annotated[int, Field(ge=1)] = 250
 
 
 def invert(

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated
 
 import torch
@@ -17,6 +18,21 @@ Share = Annotated[float, Field(gt=0, le=1)]
 # At which shares of the updates an attack asks how far it has come: one query per image each.
 CHECKS = (0.0, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
 GRAINS = (2, 4, 8, 16)
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Settings of an attack by questions: ``queries_per_image``, its budget, is never exceeded.
+
+    Its noise refines from a lattice of ``coarsest_grid`` to one of ``finest_grid``; ``queries_per_call`` bounds what
+    the target is asked at once.
+    """
+
+    images_per_class: Count = 30
+    queries_per_image: Annotated[int, Field(ge=16)] = 2000
+    coarsest_grid: Count = 4
+    finest_grid: Count = 16
+    queries_per_call: Count = 4000
 
 
 def source(seed: int, purpose: str, index: int = 0) -> torch.Generator:

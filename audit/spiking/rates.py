@@ -1,8 +1,8 @@
 """A spiking network in the language of rates: what its neurons answer on average, and activations that do the same."""
 
 from collections import OrderedDict
-from collections.abc import Iterator
 from copy import deepcopy
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -13,6 +13,7 @@ from audit.spiking.neuron import LIF
 
 Substitute = Literal["relu", "clip", "clip-floor", "rate-curve"]
 
+CODER = ""
 KNOTS = torch.linspace(-0.5, 2.5, 61)  # mean currents, in thresholds, at which a rate curve is read
 
 
@@ -72,26 +73,56 @@ class Affine(nn.Module):
         return x * self.scale + self.shift
 
 
+@dataclass(frozen=True)
+class Response:
+    """What a layer does on average over T: ``current`` into the neurons and their ``rate``, both [B, ...].
+
+    Of the coder, whose ``neuron`` is None, the images and the mean of what it makes of them.
+    """
+
+    neuron: LIF | None
+    current: Tensor
+    rate: Tensor
+
+
 @torch.no_grad()
 def responses(
-    network: SpikingNetwork, x: Tensor, generator: torch.Generator | None
-) -> Iterator[tuple[str, LIF | None, Tensor, Tensor]]:
-    """Layer after layer (name, neuron, mean input current [B, ...], rate [B, ...]) for images x [B, C, H, W].
+    network: SpikingNetwork, x: Tensor, generator: torch.Generator | None, batch_size: int = 16
+) -> dict[str, Response]:
+    """By layer, front to back, the coder's first under '', for images x [B, C, H, W].
 
-    The first item is ('', None, x, the mean of what the encoder makes of it). Keeps all T time-steps of one layer.
+    Keeps all T time-steps of one layer for ``batch_size`` images.
     """
+    batches = [_responses(network, batch, generator) for batch in x.split(batch_size)]
+    return {
+        name: Response(
+            first.neuron,
+            torch.cat([batch[name].current for batch in batches]),
+            torch.cat([batch[name].rate for batch in batches]),
+        )
+        for name, first in batches[0].items()
+    }
+
+
+def _responses(network: SpikingNetwork, x: Tensor, generator: torch.Generator | None) -> dict[str, Response]:
     steps = network.time_steps
     h = network.encoder(x, steps, generator, 0, steps)
-    yield "", None, x, h.mean(0)
+    found = {CODER: Response(None, x, h.mean(0))}
     h = h.flatten(0, 1)
     for name, layer in network.layers.named_children():
         if isinstance(layer, LIF):
             current = h.unflatten(0, (-1, len(x)))
             spikes, _ = layer(current)
-            yield name, layer, current.mean(0), spikes.mean(0)
+            found[name] = Response(layer, current.mean(0), spikes.mean(0))
             h = spikes.flatten(0, 1)
         else:
             h = layer(h)
+    return found
+
+
+def coding_gain(x: Tensor, mean: Tensor) -> Tensor:
+    """The factor by which a coder's ``mean`` over T stands for the image ``x``, by least squares: 1 for rate coding."""
+    return (mean * x).sum() / x.square().sum().clamp(min=1e-12)
 
 
 def rate_network(
@@ -104,9 +135,8 @@ def rate_network(
     fit the rates of the SNN's. Its logits are the mean input current of the last layer. With 'relu' activations are
     currents instead of rates, in units of the threshold where they are calibrated.
     """
-    answered = {name: (neuron, current, rate) for name, neuron, current, rate in responses(network, images, generator)}
-    _, _, coded = answered.pop("")
-    gain = (coded * images).sum() / images.square().sum().clamp(min=1e-12)
+    answered = responses(network, images, generator)
+    gain = coding_gain(images, answered.pop(CODER).rate)
     layers: OrderedDict[str, nn.Module] = OrderedDict(coding=Affine(gain, torch.zeros_like(gain)))
     h = layers["coding"](images)
     for name, layer in network.layers.named_children():
@@ -115,27 +145,28 @@ def rate_network(
             with torch.no_grad():
                 h = layers[name](h)
             continue
-        neuron, current, rate = answered[name]
-        assert neuron is not None
-        layers[name] = _activation(substitute, neuron, network.time_steps, current, rate)
+        answer = answered[name]
+        layers[name] = _activation(substitute, answer, network.time_steps)
         with torch.no_grad():
             h = layers[name](h)
             if calibrate:
-                layers[f"{name}_fit"] = _fit(h, rate)
+                layers[f"{name}_fit"] = _fit(h, answer.rate)
                 h = layers[f"{name}_fit"](h)
     return nn.Sequential(layers).eval().requires_grad_(False)
 
 
-def _activation(substitute: Substitute, neuron: LIF, steps: int, current: Tensor, rate: Tensor) -> nn.Module:
+def _activation(substitute: Substitute, answer: Response, steps: int) -> nn.Module:
+    assert answer.neuron is not None
+    threshold = answer.neuron.threshold
     match substitute:
         case "relu":
             return nn.ReLU()
         case "clip":
-            return Clip(neuron.threshold)
+            return Clip(threshold)
         case "clip-floor":
-            return ClipFloor(neuron.threshold, steps)
+            return ClipFloor(threshold, steps)
         case "rate-curve":
-            return RateCurve(neuron.threshold, _curve(current / neuron.threshold, rate))
+            return RateCurve(threshold, _curve(answer.current / threshold, answer.rate))
 
 
 def _curve(current: Tensor, rate: Tensor) -> Tensor:

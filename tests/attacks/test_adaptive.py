@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from attacks.adaptive_inversion import AdaptiveInversion
+from attacks.adaptive_inversion import _gain as gain_of
 from attacks.adaptive_reconversion import AdaptiveReconversion
 from attacks.direct_inversion import DirectInversion
 from attacks.weight_recovery import WeightRecovery
@@ -33,10 +34,11 @@ def context(seed: int = 0, leaked: Images | None = None) -> AttackContext:
     return AttackContext(TASK, seed, CPU, SilentMonitor(), leaked)
 
 
-def margin(network: SpikingNetwork, found: Reconstructions) -> float:
+def margin(network: nn.Module, found: Reconstructions) -> float:
     """Mean margin of the claimed class on the target itself."""
+    generator = [torch.Generator().manual_seed(0)] if isinstance(network, SpikingNetwork) else []
     with torch.no_grad():
-        logits = network(found.images, torch.Generator().manual_seed(0))
+        logits = network(found.images, *generator)
     own = logits.gather(1, found.labels[:, None])[:, 0]
     return float((own - logits.scatter(1, found.labels[:, None], float("-inf")).amax(1)).mean())
 
@@ -112,10 +114,23 @@ def test_a_coding_without_a_gradient_is_attacked_through_its_expected_input() ->
         replace(INVERSION, inputs=("straight-through",)).reconstruct(target, handed)
 
 
-@pytest.mark.parametrize("attack", [RECONVERSION, INVERSION])
-def test_an_ann_is_not_their_business(attack: AdaptiveReconversion | AdaptiveInversion) -> None:
-    with pytest.raises(NotApplicable, match="the target is an ANN"):
-        attack.reconstruct(tiny_teacher(), context())
+def test_an_ann_is_attacked_as_it_is_and_once() -> None:
+    found = replace(RECONVERSION, activation="relu").reconstruct(tiny_teacher(), context())
+    start = replace(RECONVERSION, activation="relu", updates=1).reconstruct(tiny_teacher(), context())
+    assert margin(tiny_teacher(), found) > margin(tiny_teacher(), start)
+    for attack in (RECONVERSION, INVERSION):
+        with pytest.raises(NotApplicable, match="the target is an ANN"):
+            attack.reconstruct(tiny_teacher(), context())
+
+
+def test_the_expected_input_of_a_coding_is_scaled_as_its_spikes_are() -> None:
+    """Phase coding's mean over time is an eighth of the image, and so is what the first layer is driven with."""
+    target = tiny_target("direct")
+    target.encoder = replace(target.encoder, coding="phase")
+    target.time_steps = 16
+    handed = AttackContext(replace(TASK, input_range=(0.0, 1.0)), 0, CPU, SilentMonitor())
+    assert gain_of(target, handed) == pytest.approx(1 / 8, abs=2**-9)
+    assert gain_of(tiny_target("rate"), context()) == 1
 
 
 @pytest.mark.parametrize("attack", [replace(RECONVERSION, distillation_steps=3), replace(INVERSION, encodings=2)])

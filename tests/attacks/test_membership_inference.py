@@ -184,15 +184,31 @@ def test_each_shadow_trains_on_its_own_random_part_of_the_population() -> None:
         return ann(i)
 
     quarter = replace(ATTACK, shadow_fraction=0.25)
-    for seed in (0, 1):
-        quarter.score_members(ann(0), context(seed), replace(CANDIDATES, shadow=spy))
-    assert [i for i, _ in asked] == [0, 1, 2, 0, 1, 2]
+    for seed, shadow_seed in ((0, 0), (1, 0), (0, 1)):
+        again = replace(quarter, shadow_seed=shadow_seed)
+        again.score_members(ann(0), context(seed), replace(CANDIDATES, shadow=spy))
+    assert [i for i, _ in asked] == 3 * [0, 1, 2]
     index = {pixels.numpy().tobytes(): n for n, pixels in enumerate(POPULATION.pixels)}
     parts = [[index[pixels.numpy().tobytes()] for pixels in images.pixels] for _, images in asked]
     for part, (_, images) in zip(parts, asked, strict=True):
         assert len(set(part)) == 30
         assert torch.equal(images.labels, POPULATION.labels[part])
+    assert parts[:3] == parts[3:6]  # an attacker trains his shadows once, for all seeds of a run
     assert len({tuple(part) for part in parts}) == 6
+
+
+def test_no_more_of_the_population_is_asked_about_than_the_settings_say() -> None:
+    asked: list[int] = []
+
+    class Counting(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            asked.append(len(x))
+            return x.flatten(1)[:, :3]
+
+    few = replace(ATTACK, shadows=0, masks=1, population_images=17)
+    found = few.score_members(Counting(), context(), CANDIDATES)
+    assert sum(asked) == 2 * len(CANDIDATES.images) + 17
+    assert all(len(scores) == len(CANDIDATES.images) for scores in found.scores.values())
 
 
 class Told(nn.Module):

@@ -38,11 +38,11 @@ def test_a_rate_curve_reads_its_knots_and_is_linear_between_them() -> None:
 
 def test_responses_are_those_of_the_network_itself() -> None:
     network, x = exact_snn("direct"), rand(3, 2, 8, 8).clamp(-1, 1)
-    last = [(name, rate) for name, _, _, rate in responses(network, x, None)][-1]
-    assert last[0] == "relu3"
+    answered = responses(network, x, None, batch_size=2)
+    assert list(answered) == ["", "relu1", "relu2", "relu3"]
     logits = network(x) / network.time_steps
     head = nn.Sequential(*list(network.layers)[-2:])
-    torch.testing.assert_close(head(last[1]), logits)
+    torch.testing.assert_close(head(answered["relu3"].rate), logits)
 
 
 @pytest.mark.parametrize("substitute", ["clip", "clip-floor", "rate-curve"])

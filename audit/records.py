@@ -36,6 +36,9 @@ class Measurement(_Model):
     direction: Direction
     status: Status = "ok"
     reason: str | None = Field(default=None, description="why there is no value, or what to keep in mind reading it")
+    unclipped: Finite | None = Field(
+        default=None, description="the value before it was cut to its range: an interval over seeds is made of these"
+    )
 
 
 class DatasetInfo(_Model):

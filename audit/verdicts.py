@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from audit.metrics.leakage import leakage
 from audit.metrics.statistics import without_value
 from audit.records import AttackResult, DefenseResult, Measurement
+from audit.worst_case import DISTANCE, REAL_DISTANCE, measurement
 
-DISTANCE = "FD, evaluator features"
 RELATIVE = "recognised, relative to real images"
-REAL_DISTANCE = "FD of as many real images, evaluator features"
 # An attack that does not get this far on the undefended twin says nothing about a defended target.
 LEAST_CONTROL = 0.05
 # Attacks that do nothing but follow the target's own surrogate gradient.
@@ -27,11 +26,6 @@ def judged(defenses: Sequence[DefenseResult], undefended: str) -> tuple[DefenseR
     measured = [_flagged(_with_leakage(defense)) for defense in defenses]
     twin = next((defense for defense in measured if defense.defense == undefended), None)
     return tuple(_voided(defense, twin) for defense in measured)
-
-
-def measurement(attack: AttackResult | None, name: str) -> Measurement | None:
-    """The attack's measurement of that name."""
-    return next((m for m in attack.measurements if m.name == name), None) if attack else None
 
 
 def _with_leakage(defense: DefenseResult) -> DefenseResult:

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 from audit.records import AttackResult, DefenseResult, Measurement
 
+DISTANCE = "FD, evaluator features"
+REAL_DISTANCE = "FD of as many real images, evaluator features"
+
 
 @dataclass(frozen=True)
 class WorstCase:
@@ -51,6 +54,11 @@ def worst_case(defenses: Sequence[DefenseResult | None]) -> WorstCase:
 
 def find_attack(defense: DefenseResult | None, attack: str) -> AttackResult | None:
     return next((a for a in defense.attacks if a.attack == attack), None) if defense else None
+
+
+def measurement(attack: AttackResult | None, name: str) -> Measurement | None:
+    """The attack's measurement of that name."""
+    return next((m for m in attack.measurements if m.name == name), None) if attack else None
 
 
 def _leakage(defense: DefenseResult | None, attack: str) -> Measurement | None:

@@ -47,10 +47,11 @@ class Number:
     status: Status = "ok"
     reason: str | None = None
     mark: str = ""
+    unclipped: float | None = None
 
     @classmethod
     def of(cls, m: Measurement) -> "Number":
-        return cls(m.value, m.unit, m.low, m.high, m.interval, m.n, m.status, m.reason)
+        return cls(m.value, m.unit, m.low, m.high, m.interval, m.n, m.status, m.reason, unclipped=m.unclipped)
 
     @classmethod
     def absent(cls, unit: str, status: Status, reason: str | None, n: int | None = None) -> "Number":
@@ -200,7 +201,8 @@ def formatted(value: float, unit: str, like: float) -> str:
 def over_seeds(numbers: Sequence[Number], seeds: Sequence[int]) -> Number:
     """One seed: that measurement. Several: the mean and a Student t 95 % interval over the seeds.
 
-    One seed without a value leaves the cell without a value: a mean over the survivors would flatter.
+    One seed without a value leaves the cell without a value: a mean over the survivors would flatter. Where values were
+    cut to a range, the interval is that of the uncut ones, cut afterwards: three times 0 is no certainty of 0.
     ``n`` becomes the images per seed (the smallest).
     """
     if len(numbers) == 1:
@@ -217,9 +219,11 @@ def over_seeds(numbers: Sequence[Number], seeds: Sequence[int]) -> Number:
         return Number.absent(unit, first.status, reason, n)
     values = [number.value for number in numbers if number.value is not None]
     mean = math.fsum(values) / len(values)
-    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
-    half = float(stdtrit(len(values) - 1, 0.975)) * deviation / math.sqrt(len(values))
-    low, high = mean - half, mean + half
+    uncut = [v if number.unclipped is None else number.unclipped for v, number in zip(values, numbers, strict=True)]
+    centre = math.fsum(uncut) / len(uncut)
+    deviation = math.sqrt(math.fsum((value - centre) ** 2 for value in uncut) / (len(uncut) - 1))
+    half = float(stdtrit(len(uncut) - 1, 0.975)) * deviation / math.sqrt(len(uncut))
+    low, high = min(centre - half, mean), max(centre + half, mean)
     if unit == "fraction":
         low, high = max(0.0, low), min(1.0, high)
     interval = f"Student t 95 % over {len(values)} seeds"

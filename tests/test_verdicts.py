@@ -6,9 +6,9 @@ import pytest
 
 from audit.metrics.leakage import leakage
 from audit.records import AttackResult, DefenseResult, GradientHealth, Measurement, Status
-from audit.verdicts import DISTANCE, REAL_DISTANCE, judged
-from audit.worst_case import worst_case
-from leaderboards.cells import Number
+from audit.verdicts import judged
+from audit.worst_case import DISTANCE, REAL_DISTANCE, worst_case
+from leaderboards.cells import Number, over_seeds
 from leaderboards.leakage import rank_groups
 from tests.records_factory import accuracy
 
@@ -42,6 +42,7 @@ def defense(name: str, attacks: list[AttackResult], nulls: dict[str, float], **v
         **{
             "defense": name, "origin": "here", "summary": "", "requested": True, "data_access": "none", "settings": {},
             "target_hash": "h", "time_steps": 8, "accuracy": accuracy(0.9), "energy": None, "attacks": tuple(attacks),
+            "gradients": health(),
             "untrained": tuple(attack(key, value) for key, value in nulls.items()), **values,
         }
     )  # fmt: skip
@@ -53,6 +54,18 @@ NULLS = {"strong": 105.0, "weak": 105.0}
 def test_leakage_is_0_at_the_untrained_network_and_1_at_real_images_and_stays_within() -> None:
     for value, expected in ((105.0, 0.0), (55.0, 0.5), (5.0, 1.0), (300.0, 0.0), (1.0, 1.0)):
         assert leakage(distance(value), distance(105.0), distance(5.0)).value == pytest.approx(expected)
+
+
+def test_the_interval_over_seeds_is_of_values_before_they_were_cut() -> None:
+    """Three seeds at 0 by very different margins are no certainty of 0."""
+    found = [leakage(distance(value), distance(105.0), distance(5.0)) for value in (110.0, 150.0, 106.0)]
+    assert [m.value for m in found] == [0, 0, 0]
+    assert [m.unclipped for m in found] == pytest.approx([-0.05, -0.45, -0.01])
+    cell = over_seeds([Number.of(m) for m in found], (0, 1, 2))
+    assert cell.value == 0
+    assert cell.low == 0
+    assert cell.high is not None
+    assert 0.3 < cell.high < 0.5  # mean -0.17, deviation 0.243, t = 4.303
 
 
 def test_a_scale_without_a_length_measures_nothing() -> None:
@@ -100,6 +113,12 @@ def test_a_failure_of_its_own_is_not_covered_by_void() -> None:
     (_, judgement) = judged([twin, target], UNDEFENDED)
     assert judgement.attacks[0].leakage is not None
     assert (judgement.attacks[0].leakage.status, judgement.attacks[0].leakage.reason) == ("failed", "it raised")
+
+
+def test_a_coding_without_a_gradient_is_flagged_and_an_ann_is_not() -> None:
+    spiking = defense("a", [attack("strong", 55.0)], NULLS, gradients=None)
+    plain = defense("b", [attack("strong", 55.0)], NULLS, time_steps=None, gradients=health())
+    assert [d.flags for d in judged([spiking, plain], UNDEFENDED)] == [("no-input-gradient",), ()]
 
 
 def test_a_masked_gradient_is_void_without_a_twin_too() -> None:

@@ -28,5 +28,6 @@ def leakage(found: Measurement, null: Measurement, real: Measurement, name: str 
     if length <= LEAST_SCALE * abs(null.value):
         why = f"the images from an untrained network are as near as real ones ({null.value:.3g}, {real.value:.3g})"
         return without_value(name, n, "fraction", DIRECTION, "undefined", why)
-    value = min(1.0, max(0.0, (null.value - found.value) / length))
-    return Measurement(name=name, value=value, n=n, unit="fraction", direction=DIRECTION, reason=None)
+    share = (null.value - found.value) / length
+    value = min(1.0, max(0.0, share))
+    return Measurement(name=name, value=value, n=n, unit="fraction", direction=DIRECTION, unclipped=share)

@@ -1,7 +1,8 @@
-"""Regenerate the tables of README.md from the records named beside them: ``python -m leaderboards.readme``.
+"""Regenerate the tables of README.md and docs/results.md from their records: ``python -m leaderboards.readme``.
 
 A block begins with ``<!-- tables: leaderboards/records/PATH/record.json -->`` and ends with ``<!-- /tables -->``; the
-path is relative to the README. What lies between is replaced.
+path is relative to the page. What lies between is replaced by every table to read, or by those that are named after
+the path: ``record.json verdict accuracy``.
 """
 
 import argparse
@@ -14,22 +15,23 @@ from audit.errors import AuditError
 from audit.records import Record
 from leaderboards.tables import build, readable, render
 
-BEGIN = re.compile(r"^<!-- tables: (?P<path>\S+) -->$", re.MULTILINE)
+BEGIN = re.compile(r"^<!-- tables: (?P<path>\S+)(?P<names>( [a-z]+)*) -->$", re.MULTILINE)
 END = "<!-- /tables -->"
+PAGES = (Path("README.md"), Path("docs/results.md"))
 
 
-def block(record: Record, source: str) -> str:
-    """The tables as Markdown, under the command that made the record."""
+def block(record: Record, source: str, names: Sequence[str]) -> str:
+    """The tables as Markdown, under the command that made the record; no ``names``: all that are to read."""
     command = " ".join(record.command.split())
     if "<!--" in command or "```" in command:
         raise AuditError(f"the command in {source} cannot be shown in Markdown: {command!r}")
-    tables = "\n".join(render(build(record, name), "md") for name in readable(record))
+    tables = "\n".join(render(build(record, name), "md") for name in names or readable(record))
     origin = f"Made from [`{source}`]({source}) by `python -m leaderboards.readme`; the record was made by"
     return f"{origin}\n\n```sh\n{command}\n```\n\n{tables}"
 
 
 def regenerate(readme: Path) -> str:
-    """The README's text with every block made anew. Raises AuditError naming the block that cannot be."""
+    """The page's text with every block made anew. Raises AuditError naming the block that cannot be."""
     try:
         text = readme.read_text(encoding="utf-8")
     except OSError as error:
@@ -42,7 +44,7 @@ def regenerate(readme: Path) -> str:
         if end < 0 or (following is not None and following.start() < end):
             raise AuditError(f"{readme}: the block of {source} has no '{END}'")
         record = Record.read(readme.parent / source)
-        done += text[position : begin.end()] + "\n\n" + block(record, source) + "\n" + END
+        done += text[position : begin.end()] + "\n\n" + block(record, source, begin["names"].split()) + "\n" + END
         position = end + len(END)
     if position == 0:
         raise AuditError(f"{readme} holds no block '<!-- tables: leaderboards/records/PATH/record.json -->'")
@@ -50,26 +52,26 @@ def regenerate(readme: Path) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0: README is as its records say (or now is); 1: ``--check`` found a difference; 2: bad input."""
-    parser = argparse.ArgumentParser(prog="python -m leaderboards.readme", description="regenerate the README's tables")
-    parser.add_argument("--readme", type=Path, default=Path("README.md"), help="default: ./README.md")
+    """0: the pages are as their records say (or now are); 1: ``--check`` found a difference; 2: bad input."""
+    parser = argparse.ArgumentParser(prog="python -m leaderboards.readme", description="regenerate the pages' tables")
+    parser.add_argument("--page", type=Path, action="append", help=f"default: {', '.join(map(str, PAGES))}")
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 when the tables differ")
     options = parser.parse_args(arguments)
-    readme: Path = options.readme
+    pages: Sequence[Path] = options.page or PAGES
     try:
-        text = regenerate(readme)
+        texts = {page: regenerate(page) for page in pages}
     except AuditError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
-    if text == readme.read_text(encoding="utf-8"):
-        return 0
-    if options.check:
-        sys.stderr.write(f"{readme} differs from its records; run: python -m leaderboards.readme\n")
-        return 1
-    temporary = readme.with_name(readme.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(readme)
-    return 0
+    differing = [page for page, text in texts.items() if text != page.read_text(encoding="utf-8")]
+    for page in differing:
+        if options.check:
+            sys.stderr.write(f"{page} differs from its records; run: python -m leaderboards.readme\n")
+            continue
+        temporary = page.with_name(page.name + ".tmp")
+        temporary.write_text(texts[page], encoding="utf-8")
+        temporary.replace(page)
+    return int(options.check and bool(differing))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ def readme(tmp_path: Path) -> Path:
 
 
 def run(readme: Path, *options: str) -> int:
-    return main(["--readme", str(readme), *options])
+    return main(["--page", str(readme), *options])
 
 
 def test_the_block_becomes_the_tables_of_its_record_under_their_command(readme: Path) -> None:
@@ -30,6 +30,17 @@ def test_the_block_becomes_the_tables_of_its_record_under_their_command(readme: 
     assert "```sh\npython -m audit --defense privatesnn --attack all\n```" in text
     assert render(build(record(), "ablation"), "md") in text
     assert "old tables" not in text
+
+
+def test_a_block_may_name_its_tables(readme: Path) -> None:
+    text = readme.read_text(encoding="utf-8").replace("record.json -->", "record.json accuracy energy -->")
+    readme.write_text(text, encoding="utf-8")
+    assert run(readme) == 0
+    made = readme.read_text(encoding="utf-8")
+    assert "**Test accuracy" in made
+    assert "**Inference energy" in made
+    assert "**Class leakage" not in made
+    assert run(readme, "--check") == 0
 
 
 def test_check_tells_a_difference_and_writes_nothing(readme: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,24 +7,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from audit.answers import Answers
 from audit.contracts import Images, Reconstructions
 from audit.controls import image_controls, noise
 from audit.evidence import Evidence
 from audit.membership import Membership
-from audit.metrics.membership import auc, epsilon_lower_bound, train_test_gap, true_positive_rate
 from audit.metrics.weights import compare_networks
 from audit.networks.perturbations import margin
 from audit.networks.training import predict
 from audit.observation import Observation, Observer, Yardstick, measure
 from audit.pipeline import Prepared, Target, Trained
-from audit.records import AttackResult, DefenseResult, GradientHealth, Measurement
+from audit.records import AttackResult, DefenseResult, GradientHealth
 from audit.settings import MeasureSettings
 from audit.spiking.files import weights
 from audit.spiking.network import SpikingNetwork
 from audit.store import Artifact, digest, hash_tensors
 from audit.workshop import Workshop, code
 
-FALSE_POSITIVE_RATES = (0.01, 0.001)
 START_IMAGES = 50
 
 
@@ -100,9 +99,9 @@ class Assessor:
             )
         assert membership is not None
         correct = self._predicted(network, membership.images) == membership.images.labels
-        return AttackResult(
-            **values | {"measurements": membership_measurements(evidence.tensors, membership.members, correct)}
-        )
+        answers = Answers(evidence.tensors, membership.members, correct)
+        raw = self._keep(f"{target}/{component.label}", answers)
+        return AttackResult(**values | {"measurements": answers.measured(), "scores_hash": raw})
 
     def controls(self, per_class: int) -> tuple[AttackResult, ...]:
         """Image sets that no attack made, measured like one."""
@@ -147,8 +146,8 @@ class Assessor:
         made: Callable[[], Artifact] = lambda: Artifact(self.observer.observe(images, labels).tensors())  # noqa: E731
         return Observation.of(self.shop.make("observation", label, self.seed, inputs, made).artifact.tensors)
 
-    def _keep(self, place: str, observation: Observation) -> str:
-        tensors = observation.tensors()
+    def _keep(self, place: str, scores: Observation | Answers) -> str:
+        tensors = scores.tensors()
         self.scores |= {f"{place}/{name}": tensor for name, tensor in tensors.items()}
         return hash_tensors(tensors)
 
@@ -169,19 +168,6 @@ class Assessor:
             return predict(network, x).cpu()
         generator = torch.Generator(self.shop.device).manual_seed(self.seed)
         return torch.cat([network(part, generator).cpu() for part in x.split(100)])
-
-
-def membership_measurements(scores: dict[str, Tensor], members: Tensor, correct: Tensor) -> tuple[Measurement, ...]:
-    """By signal, AUC, TPR at low FPR and the bound on epsilon; the train/test gap, without which none can be read."""
-    found: list[Measurement] = [train_test_gap("train/test gap", correct, members)]
-    for name, values in sorted(scores.items()):  # a store gives them back by name
-        found.append(auc(f"AUC, {name}", values, members))
-        found += [
-            true_positive_rate(f"TPR at {100 * rate:g} % FPR, {name}", values, members, rate)
-            for rate in FALSE_POSITIVE_RATES
-        ]
-        found.append(epsilon_lower_bound(f"epsilon at least, {name}", values, members))
-    return tuple(found)
 
 
 def defense_result(

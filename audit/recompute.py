@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from audit.answers import Answers
 from audit.errors import AuditError
 from audit.observation import Observation, Yardstick, measure
 from audit.records import AttackResult, Measurement, Record, SeedResult
@@ -23,22 +24,26 @@ def read_scores(path: Path) -> dict[str, Tensor]:
 
 
 def recomputed(record: Record, scores: Mapping[str, Tensor]) -> Iterator[tuple[str, tuple[Measurement, ...]]]:
-    """(place, measurements) of every image set of the record, 'seed 0/privatesnn/reconversion'.
+    """(place, measurements) of everything of the record that has raw scores, 'seed 0/privatesnn/reconversion'.
 
     Raises AuditError where scores are missing, or do not have the hash that the record names.
     """
     for result in record.results:
-        for place, attack in _image_sets(result):
-            found = _observation(scores, place)
-            if hash_tensors(found.tensors()) != attack.scores_hash:
+        for place, attack in _scored(result):
+            own = _tensors(scores, place)
+            if hash_tensors(own) != attack.scores_hash:
                 raise AuditError(f"the raw scores of {place} do not have the hash that the record names")
+            if attack.evidence == "membership":
+                yield place, Answers.of(own).measured()
+                continue
+            found = Observation.of(own)
             per_class = attack.images // len(record.dataset.classes)
-            private = _observation(scores, f"seed {result.seed}/private sample")
-            real = _observation(scores, f"seed {result.seed}/real images, {per_class} per class")
+            private = Observation.of(_tensors(scores, f"seed {result.seed}/private sample"))
+            real = Observation.of(_tensors(scores, f"seed {result.seed}/real images, {per_class} per class"))
             yield place, measure(found, Yardstick(private, real, record.dataset.classes, _unfit(attack)))
 
 
-def _image_sets(result: SeedResult) -> Iterator[tuple[str, AttackResult]]:
+def _scored(result: SeedResult) -> Iterator[tuple[str, AttackResult]]:
     seed = f"seed {result.seed}"
     for control in result.controls:
         yield f"{seed}/{control.attack}", control
@@ -50,11 +55,11 @@ def _image_sets(result: SeedResult) -> Iterator[tuple[str, AttackResult]]:
                     yield f"{seed}/{target}/{attack.attack}", attack
 
 
-def _observation(scores: Mapping[str, Tensor], place: str) -> Observation:
+def _tensors(scores: Mapping[str, Tensor], place: str) -> dict[str, Tensor]:
     own = {name.removeprefix(f"{place}/"): rows for name, rows in scores.items() if name.startswith(f"{place}/")}
-    if "labels" not in own:
+    if not own:
         raise AuditError(f"there are no raw scores of {place}")
-    return Observation.of(own)
+    return own
 
 
 def _unfit(attack: AttackResult) -> str | None:

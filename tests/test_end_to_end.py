@@ -302,8 +302,10 @@ def test_every_leakage_measurement_can_be_made_again_from_the_raw_scores(audited
     record, scores = _record(audited), read_scores(audited[0] / "scores.npz")
     made = dict(recomputed(record, scores))
     sets = [("", c) for c in record.results[0].controls]
-    sets += [(f"{d.defense}/", a) for d in record.results[0].defenses for a in d.attacks if a.images]
-    sets += [(f"{d.defense} (untrained)/", a) for d in record.results[0].defenses for a in d.untrained if a.images]
+    for d in record.results[0].defenses:
+        sets += [(f"{d.defense}/", a) for a in d.attacks] + [(f"{d.defense} (untrained)/", a) for a in d.untrained]
+    sets = [(where, a) for where, a in sets if a.scores_hash]
+    assert {a.evidence for _, a in sets} == {"images", "membership"}
     assert len(made) == len(sets) > 30
     for where, attack in sets:
         assert made[f"seed 0/{where}{attack.attack}"] == attack.measurements

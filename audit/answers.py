@@ -32,7 +32,7 @@ class Answers:
         return cls(signals, tensors["members"], tensors["correct"])
 
     def measured(self) -> tuple[Measurement, ...]:
-        """The train/test gap, without which none can be read; by signal, AUC, TPR at low FPR and the bound on epsilon."""
+        """The train/test gap, without which none can be read; per signal AUC, TPR at low FPR, bound on epsilon."""
         found: list[Measurement] = [train_test_gap("train/test gap", self.correct, self.members)]
         for name, values in sorted(self.signals.items()):
             found.append(auc(f"AUC, {name}", values, self.members))

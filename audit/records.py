@@ -1,5 +1,6 @@
 """The result schema: one `Record` per run, written as JSON, read without torch."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,10 +9,14 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from audit.errors import AuditError
+from audit.migrations import migrated
+from audit.strict_json import strict_json
 
-SCHEMA_VERSION: Literal[1] = 1
+SCHEMA_VERSION: Literal[2] = 2
 
 EvidenceKind = Literal["images", "membership", "weights"]
+Link = Annotated[str, Field(pattern=r"^https?://[^\s<>\"']+$", max_length=300)]
+Line = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Direction = Literal[
     "higher is better", "lower is better", "lower means more leakage", "higher means more leakage", "neutral"
@@ -170,10 +175,29 @@ class Environment(_Model):
     """Of the spiking simulation on a CPU; None in records from before there were two."""
 
 
-class Record(_Model):
-    """A run of `python -m audit`, complete."""
+class Submission(_Model):
+    """Who stands behind a row of a leaderboard. Text is shown, never interpreted; links are http or https."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    name: Annotated[str, Field(min_length=1, max_length=80)] = Field(
+        description="of the defense, as the board shows it"
+    )
+    authors: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=80)], ...], Field(min_length=1)]
+    paper: Link | None = None
+    code: Link | None = None
+    licence: Annotated[str, Field(min_length=1, max_length=80)] = Field(description="of weights and record, as SPDX")
+    summary: Annotated[str, Field(max_length=300)] = ""
+
+
+class External(_Model):
+    """A third party's stronger attack on targets that already have a row: its headline becomes this record's."""
+
+    about: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] = Field(description="hash of the record of that row")
+
+
+class Record(_Model):
+    """A run of `python -m audit`, complete; or the part of it that is one row of a leaderboard."""
+
+    schema_version: Literal[2] = SCHEMA_VERSION
     created: str
     command: str
     profile: str
@@ -184,6 +208,9 @@ class Record(_Model):
     results: tuple[SeedResult, ...]
     stages: tuple[StageInfo, ...]
     environment: Environment
+    suites: tuple[str, ...] = Field(default=(), description="the suites that every target went through as a whole")
+    submission: Submission | None = None
+    external: External | None = None
 
     def measurements(self) -> Iterator[tuple[str, Measurement]]:
         """Every measurement with its path: what two runs of the same seed must agree on."""
@@ -207,22 +234,39 @@ class Record(_Model):
                         if attack.leakage is not None:
                             yield f"{target}/{attack.attack}/leakage", attack.leakage
 
+    def text(self) -> str:
+        """The file's content: the same record is the same text."""
+        return json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
+
+    def hash(self) -> str:
+        """sha256 of the file's content."""
+        return hashlib.sha256(self.text().encode()).hexdigest()
+
     def write(self, path: Path) -> None:
         """Write atomically: the file is whole or absent."""
         temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text(
-            json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
+        temporary.write_text(self.text(), encoding="utf-8")
         temporary.replace(path)
 
     @classmethod
     def read(cls, path: Path) -> "Record":
-        """Raises AuditError naming the file and the first field that does not fit."""
+        """Also of an earlier schema. Raises AuditError naming the file and the first field that does not fit."""
         try:
-            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+            return cls.parse(path.read_bytes(), str(path))
         except OSError as error:
             raise AuditError(f"cannot read the record {path}: {error.strerror}") from error
+
+    @classmethod
+    def parse(cls, content: bytes, where: str) -> "Record":
+        """The record in the bytes of a file named ``where``. Raises AuditError as `read` does.
+
+        Stricter than JSON: no key twice, since readers differ in which of the two they take, and no NaN.
+        """
+        try:
+            return cls.model_validate(migrated(strict_json(content)))
         except ValidationError as error:
             first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the file"
-            raise AuditError(f"{path} is no record of schema {SCHEMA_VERSION}: {where}: {first['msg']}") from error
+            place = ".".join(str(part) for part in first["loc"]) or "the file"
+            raise AuditError(f"{where} is no record of schema {SCHEMA_VERSION}: {place}: {first['msg']}") from error
+        except (ValueError, RecursionError) as error:
+            raise AuditError(f"{where} is no record: {error}") from error

@@ -3,7 +3,7 @@
 import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -172,6 +172,12 @@ def chosen_attacks(text: str) -> list[Component[Attack]]:
     return list(chosen.values())
 
 
+def completed_suites(labels: Iterable[str]) -> tuple[str, ...]:
+    """The suites whose attacks are all among ``labels``."""
+    known = set(labels)
+    return tuple(name for name, suite in SUITES.items() if {entry.label for entry in suite.entries} <= known)
+
+
 def run(request: Request, store: Store, monitor: Monitor) -> Finished:
     """Every stage of the request; what is in the store already is not made again."""
     data = prepare_data(request.dataset, request.data_root, request.settings.group("data"))
@@ -206,6 +212,7 @@ def run(request: Request, store: Store, monitor: Monitor) -> Finished:
         results=tuple(results),
         stages=tuple(shop.stages),
         environment=environment(request.device),
+        suites=completed_suites(component.label for component in request.attacks),
     )
     return Finished(record, pictures, targets, scores)
 

@@ -13,6 +13,11 @@ class Entry:
     variant: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def label(self) -> str:
+        """How records and tables name it."""
+        return f"{self.attack} ({self.variant})" if self.variant else self.attack
+
 
 @dataclass(frozen=True)
 class Suite:
@@ -24,7 +29,7 @@ class Suite:
     @property
     def names(self) -> str:
         """Its attacks in order, a variant in brackets."""
-        return ", ".join(f"{e.attack} ({e.variant})" if e.variant else e.attack for e in self.entries)
+        return ", ".join(entry.label for entry in self.entries)
 
 
 RECONVERSION = "adaptive-reconversion"

@@ -1,0 +1,203 @@
+"""One board per suite and data set: a row per submitted record, ranked by the attack that leaks most."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from audit.flags import FLAGS
+from audit.records import DefenseResult
+from audit.worst_case import worst_case
+from leaderboards.cells import Cell, Column, Footnotes, Number, Table, Words, over_seeds
+from leaderboards.entries import Entry, suite_of
+from leaderboards.leakage import MASKED, SCALE, flags_of, rank_groups, scale_of, worst_of
+from leaderboards.lookups import ACCESS
+
+ENERGY = "energy ratio ANN/SNN, total over T, 45nm-float32"
+CLAIMED = "claimed"
+UNRANKED = "unranked"
+HEADLINES = (
+    Column("rank"),
+    Column("defense"),
+    Column("submitted by"),
+    Column("network, profile"),
+    Column("T", "count", "time-steps"),
+    Column("access to private data"),
+    Column("test accuracy", "measured", "fraction", "higher is better"),
+    Column("energy, ANN/SNN", "measured", "ratio", "higher is better"),
+    Column("leakage, worst attack", "measured", "fraction", "higher means more leakage"),
+    Column("worst attack"),
+    Column("before external results", "measured", "fraction", "higher means more leakage"),
+    Column("flags"),
+    Column("checked"),
+)
+
+REMARKS = (
+    SCALE,
+    "The worst attack is chosen, for every seed, on the other seeds. Rank: one more than the number of rows of one "
+    "network, profile and data split whose interval lies wholly below; rows of a rank are not separated. One seed has "
+    "no interval over seeds and no rank.",
+    "Checked: 'claimed' is a record whose numbers follow from its raw scores; 'attacks' and 'all' were run again.",
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A defense's row. ``claimed``: its leakage by its own record; ``leakage``: with external results in force."""
+
+    entry: Entry
+    name: str
+    rank: str
+    accuracy: Number
+    energy: Number
+    leakage: Number
+    worst: str
+    claimed: Number
+    scale: str
+    flags: tuple[str, ...]
+    checked: str
+    externals: tuple[Entry, ...]
+
+    @property
+    def authors(self) -> str:
+        submission = self.entry.record.submission
+        return ", ".join(submission.authors) if submission else "the maintainers"
+
+    @property
+    def comparable(self) -> str:
+        """Rows are ranked among those of the same network and profile only."""
+        record = self.entry.record
+        return f"{record.results[0].teacher.architecture}, {record.profile}"
+
+    @property
+    def time_steps(self) -> str:
+        steps = {d.time_steps for d in self.entry.results() if d.time_steps is not None}
+        return ", ".join(map(str, sorted(steps))) if steps else "not spiking"
+
+    @property
+    def access(self) -> str:
+        return ACCESS[self.entry.results()[0].data_access]
+
+
+@dataclass(frozen=True)
+class Board:
+    suite: str
+    dataset: str
+    rows: tuple[Row, ...]
+    remarks: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        return f"{self.suite} on {self.dataset}"
+
+
+def boards(entries: Sequence[Entry]) -> list[Board]:
+    """Every board that the entries fill, by suite and data set."""
+    externals = [entry for entry in entries if entry.record.external is not None]
+    found: dict[tuple[str, str], list[Entry]] = {}
+    for entry in entries:
+        if entry.record.external is None:
+            found.setdefault((suite_of(entry.record), entry.record.dataset.name), []).append(entry)
+    return [_board(suite, dataset, found[suite, dataset], externals) for suite, dataset in sorted(found)]
+
+
+def _board(suite: str, dataset: str, entries: Sequence[Entry], externals: Sequence[Entry]) -> Board:
+    rows = [_row(entry, externals, Footnotes()) for entry in entries]
+    ranks: dict[str, str] = {}
+    for group in dict.fromkeys(_group(row) for row in rows):
+        fit = {row.entry.hash: row.leakage for row in rows if _group(row) == group and _rankable(row)}
+        ranks |= rank_groups(fit)
+    rows = [replace(row, rank=ranks.get(row.entry.hash, UNRANKED)) for row in rows]
+    rows.sort(key=lambda row: (row.comparable, row.rank == UNRANKED, row.rank.zfill(4), row.name))
+    return Board(suite, dataset, tuple(rows), REMARKS + _flag_lines(rows))
+
+
+def _flag_lines(rows: Sequence[Row]) -> tuple[str, ...]:
+    flags = dict.fromkeys(flag for row in rows for flag in row.flags)
+    return tuple(f"{flag}: {FLAGS[flag]}." for flag in flags if flag in FLAGS)
+
+
+def _group(row: Row) -> tuple[str, ...]:
+    record = row.entry.record
+    return (row.comparable, record.dataset.split_hash)
+
+
+def _rankable(row: Row) -> bool:
+    results = row.entry.results()
+    return MASKED not in row.flags and not worst_case(results).at_least
+
+
+def _row(entry: Entry, externals: Sequence[Entry], notes: Footnotes) -> Row:
+    results = entry.results()
+    seeds = [result.seed for result in entry.record.results]
+    about = tuple(e for e in externals if e.record.external is not None and e.record.external.about == entry.hash)
+    claimed, worst = worst_of(results, seeds, notes)
+    merged = [_with(result, seed, about) for result, seed in zip(results, seeds, strict=True)]
+    leakage, stronger = worst_of(merged, seeds, notes) if about else (claimed, worst)
+    energies = [_energy(result) for result in results]
+    submission = entry.record.submission
+    return Row(
+        entry,
+        submission.name if submission else entry.defense,
+        UNRANKED,
+        over_seeds([Number.of(result.accuracy) for result in results], seeds),
+        over_seeds(energies, seeds),
+        leakage,
+        stronger.text,
+        claimed,
+        scale_of(results),
+        tuple(flags_of(results)),
+        _checked(entry),
+        about,
+    )
+
+
+def _with(result: DefenseResult, seed: int, externals: Sequence[Entry]) -> DefenseResult:
+    """The target with the external attacks on it; one that was run on other weights does not count."""
+    extra = []
+    for entry in externals:
+        found = {r.seed: d for r, d in zip(entry.record.results, entry.results(), strict=True)}.get(seed)
+        if found is not None and found.target_hash == result.target_hash:
+            by = entry.record.submission.authors[0] if entry.record.submission else "a third party"
+            extra += [a.model_copy(update={"attack": f"{a.attack}, by {by}"}) for a in found.attacks]
+    return result.model_copy(update={"attacks": (*result.attacks, *extra)})
+
+
+def _energy(result: DefenseResult) -> Number:
+    if result.energy is None:
+        return Number.absent("ratio", "not-applicable", "the target is an ANN, its energy is the teacher's")
+    found = next((m for m in result.energy.measurements if m.name == ENERGY), None)
+    return Number.of(found) if found else Number.absent("ratio", "undefined", "not measured")
+
+
+def _checked(entry: Entry) -> str:
+    try:
+        return str(json.loads(entry.verification.read_text(encoding="utf-8"))["rerun"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return CLAIMED
+
+
+def table(board: Board) -> Table:
+    """The board as the other tables are: for a terminal, csv, md, tex and html."""
+    rows: list[tuple[Cell, ...]] = []
+    notes = Footnotes()
+    for row in board.rows:
+        before = row.claimed if row.externals else Words("none")
+        rows.append(
+            (
+                Words(row.rank),
+                Words(row.name),
+                Words(row.authors),
+                Words(row.comparable),
+                Words(row.time_steps),
+                Words(row.access),
+                row.accuracy,
+                row.energy,
+                row.leakage,
+                Words(row.worst),
+                before,
+                Words(", ".join(row.flags) or "none"),
+                Words(row.checked),
+            )
+        )
+    columns, cells = notes.collect(HEADLINES, rows)
+    return Table("leaderboard", f"Leaderboard: {board.title}", columns, cells, notes.all(*board.remarks))

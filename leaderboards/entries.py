@@ -1,0 +1,145 @@
+"""The rows of a leaderboard as files: one record per defense, its raw scores and its pictures beside it.
+
+``<root>/<suite>/<dataset>/<defense>/<hash>.json``; an external result lies under ``external/<dataset>/<hash of the row
+that it is about>/``. The hash is that of the record's own bytes, so that a row cannot change under its name.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from audit.errors import AuditError
+from audit.records import DefenseResult, Record, SeedResult
+from audit.suites import CURRENT, SUITES
+
+ROOT = Path("leaderboards/records")
+UNDEFENDED = "data-free-conversion"
+EXTERNAL = "external"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A record of one requested defense, and where it lies."""
+
+    record: Record
+    path: Path
+
+    @property
+    def hash(self) -> str:
+        return self.path.stem
+
+    @property
+    def scores(self) -> Path:
+        """Raw scores, as `audit.recompute` reads them."""
+        return self.path.with_suffix(".npz")
+
+    @property
+    def pictures(self) -> Path | None:
+        path = self.path.with_suffix(".png")
+        return path if path.is_file() else None
+
+    @property
+    def verification(self) -> Path:
+        """What `verify` found, by somebody other than the submitter; it may not be there."""
+        return self.path.with_suffix(".verified.json")
+
+    @property
+    def defense(self) -> str:
+        return audited(self.record)
+
+    def results(self) -> list[DefenseResult]:
+        """The audited defense under each seed."""
+        return results_of(self.record, self.defense)
+
+
+def audited(record: Record) -> str:
+    """The one defense that a row is about. Raises AuditError where the record is about none or several."""
+    names = {d.defense for result in record.results for d in result.defenses if d.requested}
+    if len(names) != 1:
+        raise AuditError(f"a row is about one defense; this record is about {len(names)}: {', '.join(sorted(names))}")
+    return names.pop()
+
+
+def results_of(record: Record, name: str) -> list[DefenseResult]:
+    """One defense under each seed. Raises AuditError where a seed lacks it."""
+    found = [next((d for d in result.defenses if d.defense == name), None) for result in record.results]
+    if missing := [result.seed for result, defense in zip(record.results, found, strict=True) if defense is None]:
+        raise AuditError(f"seed {missing[0]} has no result of {name}")
+    return [defense for defense in found if defense is not None]
+
+
+def suite_of(record: Record) -> str:
+    """The suite that its row stands under: the current one where it went through that, else the first that it did.
+
+    Raises AuditError where it went through none as a whole, or through one that this version does not know.
+    """
+    if unknown := [name for name in record.suites if name not in SUITES]:
+        raise AuditError(
+            f"the record names the suite '{unknown[0]}', which is unknown here; known: {', '.join(SUITES)}"
+        )
+    if not record.suites:
+        raise AuditError("no suite was run as a whole, so there is no board for it: run the audit with --attack all")
+    return next((name for name in CURRENT if name in record.suites), record.suites[0])
+
+
+def row(record: Record, defense: str) -> Record:
+    """The part of a run that is the row of ``defense``: it, and the undefended network that it is compared with."""
+    results_of(record, defense)
+
+    def part(result: SeedResult) -> SeedResult:
+        kept = [d for d in result.defenses if d.defense in (defense, UNDEFENDED)]
+        marked = tuple(d.model_copy(update={"requested": d.defense == defense}) for d in kept)
+        return result.model_copy(update={"defenses": marked})
+
+    return record.model_copy(update={"results": tuple(part(result) for result in record.results)})
+
+
+def scores_of_row(record: Record, scores: Mapping[str, object]) -> list[str]:
+    """Names of the raw scores that belong to a row: all but those of targets that it leaves out."""
+    kept = {d.defense for result in record.results for d in result.defenses}
+    kept |= {f"{name} (untrained)" for name in kept}
+    places = {control.attack for result in record.results for control in result.controls} | kept
+    return [name for name in scores if _place(name) in places or _place(name).startswith(("private ", "real images"))]
+
+
+def _place(name: str) -> str:
+    """'privatesnn' of 'seed 0/privatesnn/reconversion/labels'."""
+    return name.split("/")[1] if "/" in name else ""
+
+
+def place(record: Record) -> PurePosixPath:
+    """Where the row belongs, relative to the root. Raises AuditError where it belongs nowhere."""
+    if record.external is not None:
+        return PurePosixPath(EXTERNAL, record.dataset.name, record.external.about, f"{record.hash()}.json")
+    return PurePosixPath(suite_of(record), record.dataset.name, audited(record), f"{record.hash()}.json")
+
+
+def add(record: Record, scores: bytes, pictures: bytes | None, root: Path = ROOT) -> Entry:
+    """Write a row and what belongs to it. Raises AuditError where it is there already: nothing is overwritten."""
+    path = root / place(record)
+    if path.exists():
+        raise AuditError(f"{path} is there already: this very record has its row")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    entry = Entry(record, path)
+    entry.scores.write_bytes(scores)
+    if pictures is not None:
+        path.with_suffix(".png").write_bytes(pictures)
+    record.write(path)  # the last: without it, nothing of this is a row
+    return entry
+
+
+def load(root: Path = ROOT) -> list[Entry]:
+    """Every row under ``root``, by path. Raises AuditError naming the first file that is not where it belongs."""
+    return [_checked(path, root) for path in sorted(_records(root))]
+
+
+def _records(root: Path) -> Iterator[Path]:
+    return (path for path in root.rglob("*.json") if not path.name.endswith(".verified.json"))
+
+
+def _checked(path: Path, root: Path) -> Entry:
+    record = Record.read(path)
+    belongs = root / place(record)
+    if path != belongs:
+        raise AuditError(f"{path} does not say what its place says: by its content it is {belongs}")
+    return Entry(record, path)

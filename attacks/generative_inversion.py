@@ -73,10 +73,10 @@ class GenerativeInversion:
         context.notes["share of updates without a gradient"] = float(missing.mean())
         return Reconstructions(images, labels)
 
-    def fingerprint(self, task: Task) -> str | None:
+    def fingerprint(self, task: Task, seed: int) -> str:
         """Of the public images that it would learn from: a stage's key shall hold their content, not their place."""
         if self.public is None:
-            return None
+            return "no public images"
         return hash_tensors({"pixels": public_images(self.public, (self.exclude or "").split(","), task)[0]})
 
     def _answer(self, target: nn.Module, context: AttackContext) -> Callable[[Tensor], Tensor]:

@@ -99,7 +99,8 @@ class MembershipAttack:
                 F.logsigmoid(odds), F.logsigmoid(out_x), z[known], p_out_z[:, known], self.gamma, self.offline_scaling
             )
         else:
-            context.notes["lira, rmia"] = "left out: no shadows"
+            why = "no shadows" if candidates.shadow else "no shadows: what made the target is not there"
+            context.notes["lira, rmia"] = f"left out, {why}"
         return MembershipScores(scores)
 
     @torch.no_grad()
@@ -138,6 +139,8 @@ class MembershipAttack:
 
     def _shadows(self, context: AttackContext, candidates: Candidates, some: Tensor) -> "Shadows | None":
         """What shadows answer for the candidates and for ``some`` of the population, indices [P]."""
+        if not self.shadows or candidates.shadow is None:
+            return None
         population, total = candidates.population, len(candidates.population)
         asked = Images(population.pixels[some], population.labels[some])
         size = min(max(1, round(self.shadow_fraction * total)), total - 1)
@@ -152,8 +155,6 @@ class MembershipAttack:
                 on_population.append(self._logits(shadow, asked, context, f"shadow {i}, population")[-1])
                 out.append(torch.ones(total, dtype=torch.bool).index_fill(0, chosen, False)[some])
                 advance()
-        if not self.shadows:
-            return None
         return Shadows(torch.stack(on_candidates), torch.stack(on_population), torch.stack(out))
 
     def _above_quantile(

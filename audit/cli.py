@@ -16,6 +16,7 @@ from rich.logging import RichHandler
 from rich.markup import escape
 from rich.table import Table as RichTable
 
+from audit.cli_leaderboards import site, submit, tables, verify
 from audit.errors import AuditError
 from leaderboards.tables import Table, build, plain, readable
 
@@ -125,6 +126,10 @@ def list_(
         out_console.print(table)
 
 
+for _command in (submit, verify, tables, site):
+    app.command()(_command)
+
+
 def _execute(request, out: Path | None, store_root: Path | None) -> None:
     """Run, write the run's folder in one move, print the tables."""
     from audit.monitor import LiveMonitor
@@ -149,12 +154,13 @@ def _execute(request, out: Path | None, store_root: Path | None) -> None:
         )
         raise SystemExit(130) from None
     for name in readable(finished.record):
-        _print_table(build(finished.record, name))
+        print_table(build(finished.record, name))
     out_console.print(headline(finished.record), style="bold", highlight=False, markup=False)
     out_console.print(f"report   {folder / 'report.html'}\nrecord   {folder / 'record.json'}", highlight=False)
 
 
-def _print_table(table: Table) -> None:
+def print_table(table: Table) -> None:
+    """In a terminal's 80 columns: a table with many columns is turned on its side."""
     header, rows = plain(table)
     shown = RichTable(title=escape(table.title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     if len(header) > max(WIDEST, len(rows)):

@@ -78,7 +78,10 @@ class Defense(Protocol):
     """Turns a private teacher into the network that ships. Its dataclass fields are its settings.
 
     ``baselines: ClassVar[tuple[str, ...]]`` may name the defenses that the tables set beside it; without it, that is
-    the undefended data-free conversion.
+    the undefended data-free conversion. ``in_all: ClassVar[bool]`` is False for one that needs what only its user can
+    name. ``fingerprint(task, seed) -> str`` is for one that reads files: a hash of them, since a stage is known by what
+    made it; an attack may have it as well. ``repeatable: ClassVar[bool]`` is False where nothing can be made
+    of other images, so that membership inference has no shadows.
     """
 
     data_access: ClassVar[DataAccess]
@@ -139,12 +142,13 @@ class Candidates:
 
     ``images``: some from the private training set and as many that are not, in no order that tells them apart.
     ``population``: public images of the same distribution, none of them private and none a candidate.
-    ``shadow(i, images)``: the target that the same training and the same defense make of other images, seed ``i``.
+    ``shadow(i, images)``: the target that the same training and the same defense make of other images, number ``i``;
+    None where the target is there and what made it is not.
     """
 
     images: Images
     population: Images
-    shadow: Callable[[int, Images], nn.Module]
+    shadow: Callable[[int, Images], nn.Module] | None
 
 
 @dataclass(frozen=True)

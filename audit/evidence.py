@@ -22,7 +22,7 @@ from audit.membership import Inquiry
 from audit.monitor import Deadline, OutOfTime
 from audit.networks.ascent import derived_seed
 from audit.observation import first_per_class
-from audit.pipeline import Prepared, Subject, plain_json
+from audit.pipeline import Prepared, Subject, fingerprint, plain_json
 from audit.records import Status
 from audit.registry import Component
 from audit.settings import Settings
@@ -103,7 +103,6 @@ def attack(
             raise AttackFailed(f"{type(error).__name__}: {error}") from error
         return artifact
 
-    reads = getattr(settings, "fingerprint", None)
     inputs = {
         "code": [component.code_hash(), code("spiking", "networks", "contracts.py")],
         "settings": [component.name, asdict(settings)],
@@ -113,8 +112,7 @@ def attack(
         "inquiry": inquiry.key if inquiry is not None and component.evidence == "membership" else None,
     }
     try:
-        if reads is not None:
-            inputs["reads"] = reads(data.task)
+        inputs["reads"] = fingerprint(settings, data.task, seed)
         made = shop.make("attack", f"{component.label} on {subject.name}", seed, inputs, make)
     except NotApplicable as reason:
         return Evidence(**values, status="not-applicable", reason=str(reason))

@@ -60,7 +60,8 @@ class Inquiry:
         truth = Membership(images, order < count)
         drawn = {"pixels": images.pixels, "labels": images.labels, "members": truth.members}
         key = digest([hash_tensors(drawn), data.split_hash, code("membership.py", "pipeline.py")])
-        return cls(lambda: Candidates(images, data.parts.evaluator, shadow), truth, key)
+        repeatable = getattr(component.factory, "repeatable", True)
+        return cls(lambda: Candidates(images, data.parts.evaluator, shadow if repeatable else None), truth, key)
 
 
 def replace_teacher(data: Prepared, images: Images) -> Prepared:

@@ -217,6 +217,7 @@ def protect(
         "settings": [component.name, asdict(defense)],
         "teacher": teacher.key,
         "split": data.split_hash if access is DataAccess.TRAINING_IMAGES else None,
+        "reads": fingerprint(defense, data.task, seed),
     }
     return shop.make("target", component.name, seed, inputs, make)
 
@@ -277,6 +278,12 @@ def examine_gradients(shop: Workshop, data: Prepared, target: Target, seed: int)
     inputs = {"code": code("spiking", "networks", "health.py", "records.py"), "target": target.key}
     made = shop.make("gradients", target.component.name, seed, inputs, make)
     return GradientHealth.model_validate(made.artifact.document)
+
+
+def fingerprint(component: Any, task: Task, seed: int) -> str | None:
+    """Of the files that a component reads, where it says so by a method of that name; None where it reads none."""
+    method = getattr(component, "fingerprint", None)
+    return None if method is None else str(method(task, seed))
 
 
 def plain_json(notes: dict[str, Any]) -> dict[str, Any]:

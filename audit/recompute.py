@@ -1,5 +1,7 @@
 """Every leakage measurement of a record once more, from the raw scores beside it: no attack, no network is needed."""
 
+import io
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -12,15 +14,40 @@ from audit.errors import AuditError
 from audit.observation import Observation, Yardstick, measure
 from audit.records import AttackResult, Measurement, Record, SeedResult
 from audit.store import hash_tensors
+from audit.zips import Limits, read_members
+
+LIMITS = Limits(files=50_000, packed=2**30, unpacked=4 * 2**30, ratio=1000)
 
 
-def read_scores(path: Path) -> dict[str, Tensor]:
-    """What a run wrote as scores.npz. Raises AuditError where it cannot be read; nothing in it is ever executed."""
+def read_scores(source: Path | bytes, where: str = "") -> dict[str, Tensor]:
+    """What a run wrote as scores.npz, a file or its bytes. Nothing in it is ever executed.
+
+    Raises AuditError naming the file (or ``where``) and what is wrong: see `read_members`; an array that is not of
+    numbers, or whose shape is not that of its data.
+    """
+    where = where or (f"the raw scores {source}" if isinstance(source, Path) else "the raw scores")
+    members = read_members(source, where, LIMITS, lambda name: name.endswith(".npy"))
+    return {name.removesuffix(".npy"): _array(content, f"{where}: {name}") for name, content in members.items()}
+
+
+def _array(content: bytes, where: str) -> Tensor:
+    """The array of an .npy file, allocated only after its header and its data were found to agree."""
+    file = io.BytesIO(content)
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            return {name: torch.from_numpy(stored[name]) for name in stored}
-    except (OSError, ValueError) as error:
-        raise AuditError(f"cannot read the raw scores {path}: {error}") from error
+        version = np.lib.format.read_magic(file)
+        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = header(file, max_header_size=1000)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
+        raise AuditError(f"{where} has no readable header: {error}") from error
+    if dtype.kind not in "fiub" or fortran:
+        raise AuditError(f"{where} holds {dtype} and not numbers in rows")
+    data = content[file.tell() :]
+    if math.prod(shape) * dtype.itemsize != len(data) or min(shape, default=1) < 0:
+        raise AuditError(f"{where} has a shape, {list(shape)}, that is not that of its data")
+    try:
+        return torch.from_numpy(np.frombuffer(bytearray(data), dtype).reshape(shape))
+    except (TypeError, ValueError) as error:
+        raise AuditError(f"{where} cannot be read: {error}") from error
 
 
 def recomputed(record: Record, scores: Mapping[str, Tensor]) -> Iterator[tuple[str, tuple[Measurement, ...]]]:
@@ -29,7 +56,7 @@ def recomputed(record: Record, scores: Mapping[str, Tensor]) -> Iterator[tuple[s
     Raises AuditError where scores are missing, or do not have the hash that the record names.
     """
     for result in record.results:
-        for place, attack in _scored(result):
+        for place, attack in scored_places(result):
             own = _tensors(scores, place)
             if hash_tensors(own) != attack.scores_hash:
                 raise AuditError(f"the raw scores of {place} do not have the hash that the record names")
@@ -43,7 +70,8 @@ def recomputed(record: Record, scores: Mapping[str, Tensor]) -> Iterator[tuple[s
             yield place, measure(found, Yardstick(private, real, record.dataset.classes, _unfit(attack)))
 
 
-def _scored(result: SeedResult) -> Iterator[tuple[str, AttackResult]]:
+def scored_places(result: SeedResult) -> Iterator[tuple[str, AttackResult]]:
+    """Everything of a seed that has raw scores, by the name that they are kept under."""
     seed = f"seed {result.seed}"
     for control in result.controls:
         yield f"{seed}/{control.attack}", control

@@ -142,9 +142,13 @@ class Registry(Generic[C]):
         return self.components[name]
 
     def select(self, text: str) -> list[Component[C]]:
-        """``all``, or names separated by commas, each once and in the order given."""
+        """``all``, or names separated by commas, each once and in the order given.
+
+        A component that needs something that only its user can name is not among all: ``in_all`` of its class is False.
+        """
         if text == "all":
-            return [self.components[name] for name in self.names()]
+            every = [self.components[name] for name in self.names()]
+            return [component for component in every if getattr(component.factory, "in_all", True)]
         names = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
         if not names:
             raise AuditError(f"no {self.kind} named: --{self.kind} takes a name, several with commas, or 'all'")

@@ -207,7 +207,7 @@ def run(request: Request, store: Store, monitor: Monitor) -> Finished:
             split_hash=data.split_hash,
         ),
         settings_passed=dict(request.settings.passed),
-        settings_resolved=_jsonable({group: asdict(request.settings.group(group)) for group in GROUPS}),
+        settings_resolved=plain({group: asdict(request.settings.group(group)) for group in GROUPS}),
         feature_extractor=_feature_extractor(request, results[0]),
         results=tuple(results),
         stages=tuple(shop.stages),
@@ -359,7 +359,10 @@ def _feature_extractor(request: Request, result: SeedResult) -> str:
     return text + ("; Inception: the published FID weights" if weights else "")
 
 
-def _jsonable(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Settings as the record holds them: what JSON makes of them."""
     if isinstance(value, dict):
-        return {key: _jsonable(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [plain(item) for item in value]
     return os.fspath(value) if isinstance(value, Path) else value

@@ -13,6 +13,8 @@ LEAST_CONTROL = 0.05
 # Attacks that do nothing but follow the target's own surrogate gradient.
 BY_OWN_GRADIENT = ("direct-inversion",)
 BY_TRANSFER = ("reconversion", "adaptive-reconversion")
+# Flags that were measured on the target itself, and are not read off its numbers.
+MEASURED = ("did-not-beat-its-start",)
 # Two leakages nearer than this are the same one, for a flag.
 MARGIN = 0.05
 
@@ -26,6 +28,15 @@ def judged(defenses: Sequence[DefenseResult], undefended: str) -> tuple[DefenseR
     measured = [_flagged(_with_leakage(defense)) for defense in defenses]
     twin = next((defense for defense in measured if defense.defense == undefended), None)
     return tuple(_voided(defense, twin) for defense in measured)
+
+
+def unjudged(defenses: Sequence[DefenseResult]) -> tuple[DefenseResult, ...]:
+    """The same results without what `judged` adds: what is left was measured."""
+
+    def bare(attack: AttackResult) -> AttackResult:
+        return attack.model_copy(update={"leakage": None, "flags": tuple(f for f in attack.flags if f in MEASURED)})
+
+    return tuple(d.model_copy(update={"flags": (), "attacks": tuple(map(bare, d.attacks))}) for d in defenses)
 
 
 def _with_leakage(defense: DefenseResult) -> DefenseResult:

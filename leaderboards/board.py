@@ -8,7 +8,7 @@ from audit.flags import FLAGS
 from audit.records import DefenseResult
 from audit.worst_case import worst_case
 from leaderboards.cells import Cell, Column, Footnotes, Number, Table, Words, over_seeds
-from leaderboards.entries import Entry, suite_of
+from leaderboards.entries import Entry, changed_options, suite_of
 from leaderboards.leakage import MASKED, SCALE, flags_of, rank_groups, scale_of, worst_of
 from leaderboards.lookups import ACCESS
 
@@ -64,9 +64,11 @@ class Row:
 
     @property
     def comparable(self) -> str:
-        """Rows are ranked among those of the same network and profile only."""
+        """Rows are ranked among those of the same network, profile and other options than the defense's only."""
         record = self.entry.record
-        return f"{record.results[0].teacher.architecture}, {record.profile}"
+        changed = len(changed_options(record))
+        more = [f"{changed} option{'s' * (changed > 1)} changed"] if changed else []
+        return ", ".join([record.results[0].teacher.architecture, record.profile, *more])
 
     @property
     def time_steps(self) -> str:
@@ -118,7 +120,7 @@ def _flag_lines(rows: Sequence[Row]) -> tuple[str, ...]:
 
 def _group(row: Row) -> tuple[str, ...]:
     record = row.entry.record
-    return (row.comparable, record.dataset.split_hash)
+    return (row.comparable, record.dataset.split_hash, *changed_options(record))
 
 
 def _rankable(row: Row) -> bool:

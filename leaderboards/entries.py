@@ -82,6 +82,12 @@ def suite_of(record: Record) -> str:
     return next((name for name in CURRENT if name in record.suites), record.suites[0])
 
 
+def changed_options(record: Record) -> tuple[str, ...]:
+    """'measure.batch_size=50', ...: options passed beside the defense's own, that make the row one of another kind."""
+    own = ("defense", audited(record))
+    return tuple(f"{k}={v}" for k, v in sorted(record.settings_passed.items()) if k.partition(".")[0] not in own)
+
+
 def row(record: Record, defense: str) -> Record:
     """The part of a run that is the row of ``defense``: it, and the undefended network that it is compared with."""
     results_of(record, defense)
@@ -91,7 +97,10 @@ def row(record: Record, defense: str) -> Record:
         marked = tuple(d.model_copy(update={"requested": d.defense == defense}) for d in kept)
         return result.model_copy(update={"defenses": marked})
 
-    return record.model_copy(update={"results": tuple(part(result) for result in record.results)})
+    others = {d.defense for result in record.results for d in result.defenses} - {defense, UNDEFENDED}
+    passed = {k: v for k, v in record.settings_passed.items() if k.partition(".")[0] not in others}
+    results = tuple(part(result) for result in record.results)
+    return record.model_copy(update={"results": results, "settings_passed": passed})
 
 
 def scores_of_row(record: Record, scores: Mapping[str, object]) -> list[str]:

@@ -3,11 +3,12 @@
 import csv
 import io
 import re
+from html import escape
 from typing import Literal
 
-from leaderboards.cells import Cell, Number, Table
+from leaderboards.cells import Cell, Column, Number, Table
 
-Format = Literal["csv", "md", "tex"]
+Format = Literal["csv", "md", "tex", "html"]
 
 PARTS = ("value", "low", "high", "interval", "n", "status", "reason")
 _SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -36,7 +37,9 @@ def render(table: Table, format: Format) -> str:
             return _markdown(table)
         case "tex":
             return _tex(table)
-    raise ValueError(f"unknown table format {format!r}; known: csv, md, tex")
+        case "html":
+            return _html(table)
+    raise ValueError(f"unknown table format {format!r}; known: csv, md, tex, html")
 
 
 def plain(table: Table) -> tuple[list[str], list[list[str]]]:
@@ -142,3 +145,24 @@ def _tex(table: Table) -> str:
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _html(table: Table) -> str:
+    """A <table> to be put on a page, everything escaped, and its footnotes."""
+
+    def marked(text: str, mark: str) -> str:
+        return escape(_one_line(text)) + (f"<sup>{escape(mark)}</sup>" if mark else "")
+
+    def head(column: Column) -> str:
+        detail = f"<br><small>{escape(column.full_detail)}</small>" if column.full_detail else ""
+        return f'<th scope="col">{marked(column.title, column.mark)}{detail}</th>'
+
+    lines = [f"<table>\n<caption>{escape(_one_line(table.title))}</caption>"]
+    lines.append(f"<thead><tr>{''.join(map(head, table.columns))}</tr></thead>\n<tbody>")
+    for row in table.rows:
+        first, *others = (marked(_text(cell), cell.mark) for cell in row)
+        cells = "".join(f"<td>{cell}</td>" for cell in others)
+        lines.append(f'<tr><th scope="row">{first}</th>{cells}</tr>')
+    lines.append("</tbody>\n</table>\n<ul>")
+    lines += [f"<li>{marked('', note.mark)} {escape(_one_line(note.text))}</li>" for note in table.footnotes]
+    return "\n".join([*lines, "</ul>"]) + "\n"

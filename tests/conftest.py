@@ -117,3 +117,16 @@ def tiny_request(defense: str, attack: str = "reconversion", model: str = "vgg5"
 def tiny_run(store: Path, defense: str, attack: str = "reconversion", model: str = "vgg5", **changed: str) -> Finished:
     """A run without the command around it."""
     return run(tiny_request(defense, attack, model, **changed), Store(store), SilentMonitor())
+
+
+@pytest.fixture
+def audited(command: Command, tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
+    """The whole command, once: its folder and what it printed."""
+    if "run" not in _ONCE:
+        out = tmp_path_factory.mktemp("runs") / "digits"
+        given = ("--defense", "privatesnn", "--attack", "all", "--store", tiny_store, "--out", out)
+        _ONCE["run"] = out, command(*given, *tiny_options())
+    return _ONCE["run"]
+
+
+_ONCE: dict[str, tuple[Path, Outcome]] = {}

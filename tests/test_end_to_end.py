@@ -65,19 +65,6 @@ def halving(tmp_path: Path) -> str:
     return str(tmp_path / "halving.py")
 
 
-@pytest.fixture
-def audited(command: Command, tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
-    """The whole command, once: its folder and what it printed."""
-    if "run" not in _ONCE:
-        out = tmp_path_factory.mktemp("runs") / "digits"
-        given = ("--defense", "privatesnn", "--attack", "all", "--store", tiny_store, "--out", out)
-        _ONCE["run"] = out, command(*given, *tiny_options())
-    return _ONCE["run"]
-
-
-_ONCE: dict[str, tuple[Path, Outcome]] = {}
-
-
 def _record(audited: tuple[Path, Outcome]) -> Record:
     return Record.read(audited[0] / "record.json")
 

@@ -43,15 +43,21 @@ def describe(network: nn.Module) -> dict[str, Any]:
 
 def build(description: dict[str, Any], tensors: dict[str, Tensor]) -> nn.Module:
     """The inverse of `describe`, with the weights put in. Raises ValueError where they do not fit."""
-    layers = nn.Sequential(OrderedDict((layer["name"], _build_layer(layer)) for layer in description["layers"]))
-    network: nn.Module = layers
-    if description["kind"] == "spiking":
-        network = SpikingNetwork(layers, Encoder(**description["encoder"]), description["time_steps"])
+    network = outline(description)
     try:
         network.load_state_dict(tensors, strict=True)
     except RuntimeError as error:
         raise ValueError(f"weights do not fit the described network: {error}") from error
     return network.eval()
+
+
+def outline(description: dict[str, Any]) -> nn.Module:
+    """The described network with whatever weights its layers begin with."""
+    layers = nn.Sequential(OrderedDict((layer["name"], _build_layer(layer)) for layer in description["layers"]))
+    network: nn.Module = layers
+    if description["kind"] == "spiking":
+        network = SpikingNetwork(layers, Encoder(**description["encoder"]), description["time_steps"])
+    return network
 
 
 def weights(network: nn.Module) -> dict[str, Tensor]:

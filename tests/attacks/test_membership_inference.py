@@ -161,7 +161,7 @@ def test_without_shadows_no_signal_that_needs_them_and_none_is_trained() -> None
     where = context()
     found = unshadowed().score_members(spiking(overfit_ann(), MEMBERS), where, replace(CANDIDATES, shadow=never))
     assert set(found.scores) == set(SIGNALS) - {"lira", "rmia"}
-    assert where.notes == {"lira, rmia": "left out: no shadows"}
+    assert where.notes == {"lira, rmia": "left out, no shadows"}
 
 
 def test_an_oracle_and_an_ann_are_asked_for_logits_alone() -> None:

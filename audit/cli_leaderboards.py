@@ -1,0 +1,127 @@
+"""The commands around a leaderboard: submit, verify, tables, site."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from audit.errors import AuditError
+from leaderboards.entries import ROOT
+
+Format = Literal["terminal", "csv", "md", "tex", "html"]
+Level = Literal["none", "attacks", "all"]
+Records = Annotated[Path, typer.Option(help="Where the rows lie.")]
+
+out_console = Console()
+
+
+def submit(
+    run: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    author: Annotated[list[str], typer.Option(help="Repeat it for several.")],
+    licence: Annotated[str, typer.Option(help="Of weights and record, as SPDX names it: CC-BY-4.0.")],
+    name: Annotated[str, typer.Option(help="As the board shows it. Default: the defense's.")] = "",
+    defense: Annotated[str | None, typer.Option(help="Which, where the run audited several.")] = None,
+    paper: Annotated[str | None, typer.Option(help="A link.")] = None,
+    code: Annotated[str | None, typer.Option(help="A link.")] = None,
+    code_file: Annotated[
+        Path | None, typer.Option(help="The file that registers the defense, for a re-run by those who trust it.")
+    ] = None,
+    external: Annotated[
+        str | None, typer.Option(help="The hash of the row that this stronger attack is about.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The archive. Default: NAME.zip.")] = None,
+) -> None:
+    """Make an archive of a run: record, raw scores, targets, manifest. It is checked as `verify` does."""
+    from pydantic import ValidationError
+
+    from audit.records import Record, Submission
+    from leaderboards.entries import audited
+    from leaderboards.submission import submit as pack
+    from leaderboards.verification import verify as check
+
+    asked = defense or audited(Record.read(run / "record.json"))
+    try:
+        who = Submission(name=name or asked, authors=tuple(author), paper=paper, code=code, licence=licence)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise AuditError(f"--{first['loc'][0]}: {first['msg'][0].lower()}{first['msg'][1:]}") from error
+    archive = out or Path(f"{asked}.zip")
+    pack(run, who, archive, asked, code_file, external)
+    verdict = check(archive)
+    print_text(verdict.text())
+    if not verdict.accepted:
+        archive.unlink()
+        raise AuditError(f"{archive} was not kept: it would be refused")
+    print_text(f"archive  {archive}")
+
+
+def verify(
+    archive: Annotated[Path, typer.Argument(help="What `submit` made, or the .json of a committed row.")],
+    rerun: Annotated[Level, typer.Option(help="Run again and compare: nothing, the attacks, or everything.")] = "none",
+    data_root: Annotated[Path | None, typer.Option(help="Where the data is. Default: AUDIT_DATA.")] = None,
+    store: Annotated[Path | None, typer.Option(help="Where stages are kept. Default: AUDIT_STORE.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0.")] = "auto",
+    threads: Annotated[int | None, typer.Option(help="CPU threads. Default: torch's.")] = None,
+    trust_code: Annotated[bool, typer.Option("--trust-code", help="Run the defense that it brings along.")] = False,
+    accept: Annotated[Path | None, typer.Option(help="Where it is accepted, add its row under this folder.")] = None,
+) -> None:
+    """Check a submission: exit code 0 and 'accepted', or 1 and what is wrong with it."""
+    from leaderboards.acceptance import accept as add
+    from leaderboards.rerun import Machine, rerun_all, rerun_attacks
+    from leaderboards.verification import verify as check
+    from leaderboards.verification import verify_row
+
+    if archive.suffix == ".json":
+        verdict = verify_row(archive, data_root)
+    else:
+        machine = Machine(data_root, store, threads, device)
+        again = {"none": None, "attacks": rerun_attacks(machine), "all": rerun_all(machine, trust_code)}[rerun]
+        verdict = check(archive, rerun, data_root, again)
+    print_text(verdict.text())
+    if not verdict.accepted:
+        raise SystemExit(1)
+    if accept is not None:
+        print_text(f"row      {add(archive, verdict, accept).path}")
+
+
+def tables(
+    leaderboard: Annotated[str, typer.Option(help="The data set, or SUITE/DATASET.")],
+    output: Annotated[Format, typer.Option("--format", help="terminal, csv, md, tex or html.")] = "terminal",
+    records: Records = ROOT,
+) -> None:
+    """The boards of a data set."""
+    from audit.cli import print_table
+    from leaderboards.board import boards, table
+    from leaderboards.entries import load
+    from leaderboards.rendering import render
+
+    found = boards(load(records))
+    chosen = [b for b in found if leaderboard in (b.dataset, f"{b.suite}/{b.dataset}")]
+    if not chosen:
+        known = ", ".join(f"{b.suite}/{b.dataset}" for b in found) or "none"
+        raise AuditError(f"there is no leaderboard of '{leaderboard}' in {records}; there are: {known}")
+    for board in chosen:
+        if output == "terminal":
+            print_table(table(board))
+        else:
+            print_text(render(table(board), output))
+
+
+def site(
+    out: Annotated[Path, typer.Option(help="The folder to write.")],
+    records: Records = ROOT,
+    submitting: Annotated[Path | None, typer.Option(help="A page on how to submit, in Markdown.")] = None,
+) -> None:
+    """The boards as a static site, for a browser without a network."""
+    from leaderboards.entries import load
+    from leaderboards.site.build import write_site
+
+    text = submitting.read_text(encoding="utf-8") if submitting is not None else None
+    pages = write_site(load(records), out, text)
+    print_text(f"{len(pages)} files, first {out / 'index.html'}")
+
+
+def print_text(text: str) -> None:
+    """As it is: what comes from a submission is no markup."""
+    out_console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,166 @@
+"""The attacks, or everything, once more, in a process of its own; and how near the numbers are to the record's."""
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from audit.errors import AuditError, Unchecked
+from audit.records import DefenseResult, Record
+from audit.worst_case import worst_case
+from leaderboards.archive import DEFENSE
+from leaderboards.entries import UNDEFENDED, audited, results_of
+from leaderboards.verification import Check, Opened
+
+CHECKPOINT = "checkpoint"
+# Another machine adds in another order: attacks that take hundreds of steps end in other images of the same kind. On
+# the same machine with the same versions all differences are 0.
+TOLERANCES = {"accuracy": 0.02, "leakage of an attack": 0.10, "worst leakage": 0.05, "AUC": 0.05}
+# A stranger's options that name files here.
+NEVER_PASSED = ("measure.inception_weights",)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where and how a re-run happens."""
+
+    data_root: Path | None = None
+    store: Path | None = None
+    threads: int | None = None
+    device: str = "auto"
+
+
+def rerun_attacks(machine: Machine) -> Check:
+    """Run the suite on the submitted weights; no code of the submitter's runs."""
+
+    def check(opened: Opened) -> str:
+        with tempfile.TemporaryDirectory(prefix="audit-verify-") as made:
+            work = Path(made)
+            for seed, content in opened.targets.items():
+                (work / f"target-seed{seed}.safetensors").write_bytes(content)
+            path = {f"{CHECKPOINT}.path": str(work / "target-seed{seed}.safetensors")}
+            again = _run(opened.record, CHECKPOINT, path, work, machine)
+        return compare(opened.record, again, CHECKPOINT)
+
+    return check
+
+
+def rerun_all(machine: Machine, trust_code: bool) -> Check:
+    """Teacher, defense and attacks from the beginning; a defense that is the submitter's code needs ``trust_code``."""
+
+    def check(opened: Opened) -> str:
+        from audit.registry import DEFENSES
+
+        with tempfile.TemporaryDirectory(prefix="audit-verify-") as made:
+            work, name = Path(made), opened.defense
+            if DEFENSE in opened.contents:
+                if not trust_code:
+                    raise Unchecked(f"its {DEFENSE} is somebody else's code; --trust-code runs it")
+                (work / DEFENSE).write_bytes(opened.contents[DEFENSE])
+                asked = str(work / DEFENSE)
+            elif name in DEFENSES.names() and name != CHECKPOINT:
+                asked = name
+            else:
+                raise Unchecked(f"the code of '{name}' is neither here nor in the archive")
+            again = _run(opened.record, asked, {}, work, machine)
+        return compare(opened.record, again, name)
+
+    return check
+
+
+def _run(record: Record, defense: str, settings: Mapping[str, str], work: Path, machine: Machine) -> Record:
+    """The record of the same audit of ``defense``, made by a process of its own."""
+    kept = {k: v for k, v in record.settings_passed.items() if k not in NEVER_PASSED}
+    if defense == CHECKPOINT:
+        kept = {k: v for k, v in kept.items() if _without_the_defense(k, audited(record))}
+    seeds = ",".join(str(result.seed) for result in record.results)
+    options = {
+        "defense": defense,
+        "attack": ",".join(record.suites),
+        "profile": record.profile,
+        "dataset": record.dataset.name,
+        "model": record.results[0].teacher.architecture,
+        "seeds": seeds,
+        "device": machine.device,
+        "out": work / "run",
+        "data-root": machine.data_root and machine.data_root.absolute(),
+        "store": machine.store and machine.store.absolute(),
+        "threads": machine.threads,
+    }
+    # One word each: no value of a stranger's is taken for an option.
+    command = [sys.executable, "-m", "audit", *(f"--{k}={v}" for k, v in options.items() if v is not None)]
+    command += [f"--set={key}={value}" for key, value in {**kept, **settings}.items()]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise AuditError(f"the re-run ended with exit code {done.returncode}: {last}")
+    return Record.read(work / "run" / "record.json")
+
+
+def _without_the_defense(key: str, name: str) -> bool:
+    """Whether an option is still one where weights stand in the defense's place."""
+    from audit.registry import DEFENSES
+
+    group, _, field = key.partition(".")
+    return field in DEFENSES.get(UNDEFENDED).fields if group == "defense" else group != name
+
+
+def compare(claimed: Record, again: Record, name: str) -> str:
+    """Raises AuditError for the first number that is farther off than its tolerance; otherwise the largest differences.
+
+    ``name``: what the target is called in ``again``.
+    """
+    own = audited(claimed)
+    largest = dict.fromkeys(TOLERANCES, 0.0)
+    pairs = [(results_of(claimed, own), results_of(again, name), own)]
+    if own != UNDEFENDED:
+        pairs.append((results_of(claimed, UNDEFENDED), results_of(again, UNDEFENDED), UNDEFENDED))
+    for before, after, target in pairs:
+        for first, second, result in zip(before, after, claimed.results, strict=True):
+            where = f"seed {result.seed}, {target}"
+            _near("accuracy", first.accuracy.value, second.accuracy.value, f"{where}: accuracy", largest)
+            _compare_attacks(first, second, where, largest)
+        _near("worst leakage", _worst(before), _worst(after), f"{target}: worst leakage", largest)
+    shown = ", ".join(f"{what} {value:.3f} (of {TOLERANCES[what]:g})" for what, value in largest.items())
+    return f"largest differences: {shown}"
+
+
+def _compare_attacks(first: DefenseResult, second: DefenseResult, where: str, largest: dict[str, float]) -> None:
+    again = {attack.attack: attack for attack in second.attacks}
+    for attack in first.attacks:
+        place = f"{where}: {attack.attack}"
+        other = again.get(attack.attack)
+        if other is None or other.status != attack.status:
+            raise AuditError(
+                f"{place} is '{attack.status}' in the record, '{other.status if other else 'absent'}' here"
+            )
+        if attack.leakage is not None and other.leakage is not None:
+            _near("leakage of an attack", attack.leakage.value, other.leakage.value, f"{place}: leakage", largest)
+        found = {m.name: m.value for m in other.measurements}
+        for m in attack.measurements:
+            if m.name.startswith("AUC") and m.name in found:  # weights alone make no shadows, which some signals need
+                _near("AUC", m.value, found[m.name], f"{place}: {m.name}", largest)
+
+
+def _near(what: str, claimed: float | None, here: float | None, where: str, largest: dict[str, float]) -> None:
+    if claimed is None and here is None:
+        return
+    if claimed is None or here is None:
+        raise AuditError(f"{where} is {_said(claimed)} in the record and {_said(here)} here")
+    difference = abs(claimed - here)
+    largest[what] = max(largest[what], difference)
+    if difference > TOLERANCES[what]:
+        raise AuditError(
+            f"{where} is {claimed:.3f} in the record and {here:.3f} here; {TOLERANCES[what]:g} is tolerated"
+        )
+
+
+def _said(value: float | None) -> str:
+    return "without a value" if value is None else f"{value:.3f}"
+
+
+def _worst(results: Sequence[DefenseResult]) -> float | None:
+    values = [m.value for m in worst_case(results).leakages if m.value is not None]
+    return sum(values) / len(values) if values and len(values) == len(results) else None

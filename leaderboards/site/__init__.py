@@ -1,0 +1,1 @@
+"""The leaderboards as a static site: pages that load nothing from elsewhere."""

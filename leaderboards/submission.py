@@ -1,0 +1,66 @@
+"""From the folder of a run to the archive that is submitted: one defense's row, its raw scores and its targets."""
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from audit.errors import AuditError
+from audit.records import External, Record, Submission
+from leaderboards.archive import DEFENSE, PICTURES, RECORD, SCORES, pack
+from leaderboards.entries import audited, row, scores_of_row
+
+
+def submit(
+    run: Path,
+    submission: Submission,
+    out: Path,
+    defense: str | None = None,
+    code: Path | None = None,
+    about: str | None = None,
+) -> Record:
+    """Write the archive ``out`` of a run's folder; the row that it holds comes back.
+
+    ``defense``: which of several audited ones; ``code``: the file that registers it, for a re-run by those who trust
+    it; ``about``: the hash of the record that an external result overrides. Raises AuditError where something is
+    missing or the folder holds no run.
+    """
+    whole = Record.read(run / "record.json")
+    name = defense or audited(whole)
+    record = row(whole, name).model_copy(update={"submission": submission})
+    if about is not None:
+        record = Record.model_validate(record.model_dump() | {"external": External(about=about)})
+    files = {RECORD: record.text().encode(), SCORES: _scores(run / SCORES, record)}
+    for result in record.results:
+        target = f"targets/{name}-seed{result.seed}.safetensors"
+        files[target] = _read(run / target)
+    if (run / PICTURES).is_file():
+        files[PICTURES] = _read(run / PICTURES)
+    if code is not None:
+        files[DEFENSE] = _read(code)
+    pack(files, submission, out)
+    return record
+
+
+def _scores(path: Path, record: Record) -> bytes:
+    """The raw scores that belong to the row."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return packed({name: stored[name] for name in scores_of_row(record, stored)})
+    except (OSError, ValueError) as error:
+        raise AuditError(f"cannot read the raw scores {path}: {error}") from error
+
+
+def packed(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """The bytes of an .npz."""
+    file = io.BytesIO()
+    np.savez_compressed(file, allow_pickle=False, **arrays)
+    return file.getvalue()
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise AuditError(f"cannot read {path}: {error.strerror}") from error

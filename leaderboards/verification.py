@@ -1,0 +1,296 @@
+"""Is a submission what it says? Every check by itself, with what it found; nothing of the submitter's is executed."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from audit import __version__
+from audit.errors import AuditError, Unchecked
+from audit.records import DefenseResult, Measurement, Record
+from leaderboards.archive import RECORD, SCORES, TARGET, Manifest, unpack
+from leaderboards.entries import UNDEFENDED, audited, results_of, suite_of
+from leaderboards.plausibility import implausible
+
+Rerun = Literal["none", "attacks", "all"]
+State = Literal["passed", "refused", "not checked"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check: 'refused' refuses the submission, 'not checked' says why."""
+
+    check: str
+    state: State
+    detail: str
+
+
+@dataclass
+class Verdict:
+    """Everything that was found, in order."""
+
+    rerun: Rerun
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def accepted(self) -> bool:
+        return bool(self.findings) and all(finding.state != "refused" for finding in self.findings)
+
+    def text(self) -> str:
+        """For a terminal: a line per check, and the verdict."""
+        width = max(len(f.check) for f in self.findings)
+        lines = [f"{f.check:<{width}}  {f.state:<11}  {f.detail}" for f in self.findings]
+        return "\n".join([*lines, f"verdict: {'accepted' if self.accepted else 'refused'}"])
+
+    def document(self) -> str:
+        """For a file beside the record."""
+        found = [{"check": f.check, "state": f.state, "detail": f.detail} for f in self.findings]
+        whole = {
+            "accepted": self.accepted,
+            "rerun": "claimed" if self.rerun == "none" else self.rerun,
+            "version": __version__,
+            "checked": datetime.now(UTC).date().isoformat(),
+            "findings": found,
+        }
+        return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An archive, or a committed row, that could be read; a row has no manifest and no targets."""
+
+    manifest: Manifest | None
+    contents: dict[str, bytes]
+    record: Record
+
+    @property
+    def defense(self) -> str:
+        return audited(self.record)
+
+    @property
+    def targets(self) -> dict[int, bytes]:
+        """Weights by seed."""
+        found = {name: content for name, content in self.contents.items() if TARGET.fullmatch(name)}
+        return {int(name.rpartition("-seed")[2].removesuffix(".safetensors")): found[name] for name in found}
+
+
+Check = Callable[[Opened], str]
+"""Returns what it found in order, raises AuditError with what it did not, or `Unchecked`."""
+
+
+def verify(path: Path, rerun: Rerun = "none", data_root: Path | None = None, again: Check | None = None) -> Verdict:
+    """Check an archive. ``again`` runs attacks, or everything, once more and compares; it needs ``rerun`` other than
+    'none'. An archive that cannot be opened has that one finding."""
+    verdict = Verdict(rerun)
+    try:
+        manifest, contents = unpack(path)
+        if RECORD not in contents:
+            raise AuditError(f"there is no {RECORD} in it")
+        opened = Opened(manifest, contents, Record.parse(contents[RECORD], RECORD))
+    except AuditError as error:
+        verdict.findings.append(Finding("archive", "refused", str(error)))
+        return verdict
+    verdict.findings.append(Finding("archive", "passed", f"{len(contents)} files, as its manifest lists them"))
+    for name, check in checks(data_root):
+        verdict.findings.append(_found(name, check, opened))
+        if name == "row" and verdict.findings[-1].state == "refused":
+            return verdict  # the rest is about that row
+    if again is not None and verdict.accepted:
+        verdict.findings.append(_found(f"rerun: {rerun}", again, opened))
+    return verdict
+
+
+def verify_row(path: Path, data_root: Path | None = None) -> Verdict:
+    """Check a committed row: the same, but for its weights, which are not there."""
+    verdict = Verdict("none")
+    try:
+        record = Record.read(path)
+        if record.hash() != path.stem:
+            raise AuditError(f"{path.name} is not named after its content, {record.hash()}")
+        contents = {RECORD: path.read_bytes(), SCORES: path.with_suffix(".npz").read_bytes()}
+    except OSError as error:
+        verdict.findings.append(Finding("row", "refused", f"cannot read {error.filename}: {error.strerror}"))
+        return verdict
+    except AuditError as error:
+        verdict.findings.append(Finding("row", "refused", str(error)))
+        return verdict
+    opened = Opened(None, contents, record)
+    for name, check in checks(data_root):
+        if name != "weights":
+            verdict.findings.append(_found(name, check, opened))
+    return verdict
+
+
+def _found(name: str, check: Check, opened: Opened) -> Finding:
+    try:
+        return Finding(name, "passed", check(opened))
+    except Unchecked as reason:
+        return Finding(name, "not checked", str(reason))
+    except AuditError as error:
+        return Finding(name, "refused", str(error))
+
+
+def checks(data_root: Path | None) -> Iterator[tuple[str, Check]]:
+    """By name, in order."""
+    yield "row", row
+    yield "suite", suite
+    yield "settings", settings
+    yield "plausibility", plausibility
+    yield "weights", weights
+    yield "raw scores", raw_scores
+    yield "verdicts", verdicts
+    yield "data split", lambda opened: split(opened, data_root)
+    yield "version", version
+
+
+def row(opened: Opened) -> str:
+    """One defense, with its undefended control, submitted by whom the manifest says."""
+    record = opened.record
+    name = audited(record)
+    found = results_of(record, name)
+    if opened.manifest is not None and record.submission != opened.manifest.submission:
+        raise AuditError("the record and the manifest do not name the same submission")
+    if record.external is None and name != UNDEFENDED:
+        results_of(record, UNDEFENDED)
+    for result in record.results:
+        names = [d.defense for d in result.defenses]
+        if extra := set(names) - {name, UNDEFENDED} or len(set(names)) < len(names):
+            raise AuditError(f"seed {result.seed}: a row holds its defense and {UNDEFENDED}, not {extra or names}")
+    seeds = [result.seed for result in record.results]
+    if len(set(seeds)) < len(seeds):
+        raise AuditError("a seed is in it twice")
+    if len({d.target_hash for d in found}) < len(found):
+        raise AuditError("two seeds have the same target: they are no two runs")
+    return f"{name} on {record.dataset.name}, seeds {', '.join(map(str, seeds))}"
+
+
+def suite(opened: Opened) -> str:
+    """Every attack of the suites that it names, on the target, its untrained twin and the undefended network."""
+    from audit.suites import SUITES
+
+    record = opened.record
+    if record.external is not None:
+        return "an external result: attacks of its own"
+    primary = suite_of(record)
+    wanted = {entry.label for name in record.suites for entry in SUITES[name].entries}
+    for result in record.results:
+        for defense in result.defenses:
+            for where, attacks in ((defense.defense, defense.attacks), ("its untrained twin", defense.untrained)):
+                names = [attack.attack for attack in attacks]
+                if missing := wanted - set(names):
+                    raise AuditError(f"seed {result.seed}: {where} was not attacked by {min(missing)}")
+                if len(set(names)) < len(names):
+                    raise AuditError(f"seed {result.seed}: an attack on {where} is in it twice")
+    return f"{primary}: {len(wanted)} attacks on every network"
+
+
+def settings(opened: Opened) -> str:
+    """What the profile, the suite and the passed options resolve to is what the attacks say that they ran with."""
+    from leaderboards.resolution import resolved_again
+
+    return resolved_again(opened.record)
+
+
+def plausibility(opened: Opened) -> str:
+    count = 0
+    for where, measurement in opened.record.measurements():
+        count += 1
+        if reason := implausible(measurement):
+            raise AuditError(f"{where}: {reason}")
+    _counts_add_up(opened.record)
+    return f"{count:,} measurements: values in range, intervals around them, counts that add up"
+
+
+def _counts_add_up(record: Record) -> None:
+    classes = len(record.dataset.classes)
+    for result in record.results:
+        for defense in result.defenses:
+            if defense.accuracy.n != record.dataset.counts.get("test"):
+                raise AuditError(f"{defense.defense}: accuracy on {defense.accuracy.n} images, not on the test set")
+            for attack in (*defense.attacks, *defense.untrained):
+                wanted = attack.settings.get("images_per_class", 0) * classes
+                if attack.evidence == "images" and attack.status == "ok" and attack.images != wanted:
+                    raise AuditError(f"{attack.attack} on {defense.defense}: {attack.images} images, not {wanted}")
+
+
+def weights(opened: Opened) -> str:
+    """Every target is there, is a network of the task, and has the hash that the record names."""
+    from audit.spiking.files import weights as state
+    from audit.spiking.network import SpikingNetwork
+    from audit.spiking.strangers import Expected, parse_network
+    from audit.store import hash_tensors
+
+    record = opened.record
+    expected = Expected(record.dataset.image_shape, len(record.dataset.classes))
+    seeds = {result.seed: result for result in record.results}
+    if set(opened.targets) != set(seeds):
+        raise AuditError(f"there are targets of the seeds {sorted(opened.targets)}, and results of {sorted(seeds)}")
+    for (seed, content), result in zip(sorted(opened.targets.items()), results_by_seed(record), strict=True):
+        network = parse_network(content, f"the target of seed {seed}", expected)
+        if hash_tensors(state(network)) != result.target_hash:
+            raise AuditError(f"the target of seed {seed} does not have the hash that the record names")
+        steps = network.time_steps if isinstance(network, SpikingNetwork) else None
+        if steps != result.time_steps:
+            raise AuditError(f"the target of seed {seed} has T = {steps}, the record says {result.time_steps}")
+    return f"{len(seeds)} networks, finite, with the hashes of the record"
+
+
+def results_by_seed(record: Record) -> list[DefenseResult]:
+    """The audited defense, in the order of the seeds' numbers."""
+    ordered = sorted(record.results, key=lambda result: result.seed)
+    return results_of(record.model_copy(update={"results": tuple(ordered)}), audited(record))
+
+
+def raw_scores(opened: Opened) -> str:
+    """What the record claims is what comes out of the raw scores."""
+    from audit.recompute import read_scores, recomputed
+
+    if SCORES not in opened.contents:
+        raise AuditError(f"there is no {SCORES} in it: without raw scores nothing can be checked")
+    scores = read_scores(opened.contents[SCORES], SCORES)
+    claimed = dict(scored(opened.record))
+    made = 0
+    for place, measurements in recomputed(opened.record, scores):
+        for own, again in zip(claimed[place], measurements, strict=True):
+            if own != again:
+                raise AuditError(f"{place}: {own.name} is claimed as {own.value}; raw scores give {again.value}")
+            made += 1
+    return f"{made:,} measurements made again from {len(scores):,} arrays, all equal"
+
+
+def scored(record: Record) -> Iterator[tuple[str, tuple[Measurement, ...]]]:
+    """(place, measurements) of everything that has raw scores, as `recomputed` names places."""
+    from audit.recompute import scored_places
+
+    for result in record.results:
+        yield from ((place, attack.measurements) for place, attack in scored_places(result))
+
+
+def verdicts(opened: Opened) -> str:
+    """Leakage, void cells and flags follow from the measurements."""
+    from audit.verdicts import judged, unjudged
+
+    for result in opened.record.results:
+        again = judged(unjudged(result.defenses), UNDEFENDED)
+        for own, fresh in zip(result.defenses, again, strict=True):
+            if own != fresh:
+                raise AuditError(f"seed {result.seed}: leakage or flags of {own.defense} follow from no measurement")
+    return "leakage, void cells and flags follow from the measurements"
+
+
+def split(opened: Opened, data_root: Path | None) -> str:
+    """The images are the data set's own, split as everybody's."""
+    from leaderboards.resolution import data_split
+
+    return data_split(opened.record, data_root)
+
+
+def version(opened: Opened) -> str:
+    own = opened.record.environment
+    if own.version != __version__:
+        raise Unchecked(f"made by version {own.version}, checked by {__version__}")
+    if own.git_revision is None or own.git_revision.endswith("-dirty"):
+        raise Unchecked(f"made by a copy of version {own.version} that is no revision of it")
+    return f"version {own.version}, revision {own.git_revision}"

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from audit.contracts import Access, AttackContext
+from audit.contracts import Access, AttackContext, NotApplicable
 from audit.registry import register_attack
 from audit.spiking.network import SpikingNetwork
 
@@ -23,7 +23,8 @@ class WeightRecovery:
     def recover(self, target: nn.Module, context: AttackContext) -> nn.Sequential:
         if isinstance(target, SpikingNetwork):
             return target.to_ann()
-        assert isinstance(target, nn.Sequential)
+        if not isinstance(target, nn.Sequential):
+            raise NotApplicable("the target is no sequence of layers, to be compared with the teacher's one by one")
         return target
 
 

@@ -15,6 +15,8 @@ class DataAccess(StrEnum):
 
     NONE = "none"
     TRAINING_IMAGES = "training-images"
+    UNKNOWN = "unknown"
+    """The target was there already: the harness hands over no image, and cannot say what somebody else did."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +58,16 @@ class Monitor(Protocol):
         ...
 
 
+Stored = Callable[[str, nn.Module, Any, Callable[[], dict[str, Tensor]]], dict[str, Tensor]]
+
+
 @dataclass(frozen=True)
 class DefenseContext:
     """Everything a defense is handed beside the teacher.
 
     ``private_images`` is None unless the defense declares DataAccess.TRAINING_IMAGES.
-    ``stored`` memoises an expensive intermediate (synthetic images) under its settings, across defenses and runs.
+    ``stored(stage, network, settings, make)`` memoises an expensive intermediate (synthetic images) that ``make`` makes
+    from ``network`` and ``settings`` and nothing else, across defenses and runs.
     ``notes`` goes into the record as it is: JSON values only.
     """
 
@@ -69,7 +75,7 @@ class DefenseContext:
     seed: int
     device: torch.device
     monitor: Monitor
-    stored: Callable[[str, Any, Callable[[], dict[str, Tensor]]], dict[str, Tensor]]
+    stored: Stored
     private_images: Images | None = None
     notes: dict[str, Any] = field(default_factory=dict)
 

@@ -8,6 +8,7 @@ from audit.networks.ascent import derived_seed
 from audit.observation import first_per_class
 from audit.spiking.conversion import balance_thresholds
 from audit.spiking.files import build, describe, weights
+from audit.spiking.live import Live
 from audit.spiking.network import SpikingNetwork
 
 # Of the peak currents on noise: with the maximum, the deep layers of a random network stay silent at small T.
@@ -18,11 +19,14 @@ NOISE_IMAGES = 64
 def untrained_twin(network: nn.Module, task: Task, seed: int, device: torch.device) -> nn.Module:
     """The same layers with weights that never saw an image: Kaiming-normal (fan in), biases 0, drawn from ``seed``.
 
-    A spiking network's thresholds are balanced on uniform noise.
+    A spiking network's thresholds are balanced on uniform noise. In anybody's module, what is no convolution and no
+    linear layer begins anew as its class does.
     """
     twin = build(describe(network), weights(network)).to(device)
     # A stream of its own: the teacher's first weights were drawn from the bare seed.
     generator = torch.Generator().manual_seed(derived_seed(seed, "untrained", 0))
+    if isinstance(twin, Live):
+        _begin_anew(twin, seed)
     with torch.no_grad():
         for layer in twin.modules():
             if isinstance(layer, nn.Conv2d | nn.Linear):
@@ -36,6 +40,16 @@ def untrained_twin(network: nn.Module, task: Task, seed: int, device: torch.devi
             neuron.threshold = torch.tensor(float("nan"), device=device)
         balance_thresholds(twin, noise(NOISE_IMAGES, task, generator).to(device), seed, THRESHOLD_PERCENTILE)
     return twin.eval()
+
+
+def _begin_anew(network: nn.Module, seed: int) -> None:
+    """Every layer as its class begins. It draws from torch's global generator, which is put back afterwards."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derived_seed(seed, "begin anew", 0) % 2**63)
+        for layer in network.modules():
+            renew = getattr(layer, "reset_parameters", None)
+            if callable(renew):
+                renew()
 
 
 def noise(count: int, task: Task, generator: torch.Generator) -> Tensor:

@@ -15,6 +15,7 @@ from audit.contracts import (
     Defense,
     DefenseContext,
     Images,
+    Stored,
     Task,
 )
 from audit.controls import untrained_twin
@@ -161,30 +162,28 @@ def _train(
     return Trained(network.to(shop.device), made.key, info)
 
 
-def defense_context(
-    shop: Workshop, task: Task, access: DataAccess, private: Images, teacher_key: str, seed: int
-) -> DefenseContext:
+def defense_context(shop: Workshop, task: Task, access: DataAccess, private: Images, seed: int) -> DefenseContext:
     """What a defense is handed: ``private`` images only where it declares that it needs them."""
     return DefenseContext(
         task=task,
         seed=seed,
         device=shop.device,
         monitor=shop.monitor,
-        stored=_remember(shop, teacher_key, seed),
+        stored=_remember(shop, seed),
         private_images=private if access is DataAccess.TRAINING_IMAGES else None,
     )
 
 
-def _remember(
-    shop: Workshop, teacher_key: str, seed: int
-) -> Callable[[str, Any, Callable[[], dict[str, Tensor]]], dict[str, Tensor]]:
-    """Memoise a defense's expensive intermediate under its settings and the teacher."""
+def _remember(shop: Workshop, seed: int) -> Stored:
+    """Memoise a defense's expensive intermediate under its settings and the network that it is made from."""
 
-    def stored(stage: str, settings: Any, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    def stored(
+        stage: str, network: nn.Module, settings: Any, make: Callable[[], dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
         inputs = {
             "code": [code("networks", "contracts.py"), hash_sources([Path(inspect.getfile(make))])],
             "settings": [type(settings).__qualname__, asdict(settings)],
-            "teacher": teacher_key,
+            "network": [describe(network), hash_tensors(weights(network))],
         }
         return shop.make(stage, "", seed, inputs, lambda: Artifact(make())).artifact.tensors
 
@@ -201,7 +200,7 @@ def protect(
     def make() -> Artifact:
         # Built anew from data: not even an attribute or a hook of the trained object goes along.
         copy = build(describe(teacher.network), weights(teacher.network)).to(shop.device).requires_grad_(True)
-        context = defense_context(shop, data.task, access, data.parts.teacher, teacher.key, seed)
+        context = defense_context(shop, data.task, access, data.parts.teacher, seed)
         with shop.monitor.steps(f"defense {component.name}", 1):
             network = defense.protect(copy, context)
         if not isinstance(network, nn.Module):

@@ -126,7 +126,7 @@ class DefenseResult(_Model):
     origin: str = Field(description="where the code came from: a module, a package entry point or a file")
     summary: str = Field(description="the first line of the component's docstring")
     requested: bool = Field(description="False for a baseline that the requested defense is compared with")
-    data_access: Literal["none", "training-images"]
+    data_access: Literal["none", "training-images", "unknown"]
     settings: dict[str, Any]
     target_hash: str
     time_steps: int | None = Field(description="None for a target that is not spiking")

@@ -88,6 +88,14 @@ class Registry(Generic[C]):
 
     def register(self, name: str, factory: type[C], origin: str | None = None) -> None:
         """Raises AuditError where the name is taken by another class, or the class is not of this kind."""
+        component = self.component(name, factory, origin)
+        taken = self.components.get(name)
+        if taken is not None and taken.source != component.source:
+            raise AuditError(f"two {self.kind}s are named '{name}': {taken.origin} and {component.origin}")
+        self.components[name] = component
+
+    def component(self, name: str, factory: type[C], origin: str | None = None) -> Component[C]:
+        """The class as a component, not registered. Raises AuditError where it is not of this kind."""
         source = Path(inspect.getfile(factory)).resolve()
         found = [method for method in self.methods if callable(getattr(factory, method, None))]
         if not dataclasses.is_dataclass(factory) or len(found) != 1:
@@ -103,11 +111,7 @@ class Registry(Generic[C]):
                 f"{self.kind} '{name}' needs another name ({source}): letters and digits, joined by - or _, "
                 f"and none of {', '.join(RESERVED)}"
             )
-        origin = origin or _origin(factory, source)
-        taken = self.components.get(name)
-        if taken is not None and taken.source != source:
-            raise AuditError(f"two {self.kind}s are named '{name}': {taken.origin} and {origin}")
-        self.components[name] = Component(self.kind, name, factory, origin, source)
+        return Component(self.kind, name, factory, origin or _origin(factory, source), source)
 
     def discover(self) -> None:
         """Import our own components and those of installed packages, once."""

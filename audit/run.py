@@ -109,8 +109,8 @@ class SeedAudit:
 
 
 def resolve(
-    defense: str,
-    attack: str,
+    defense: str | Sequence[Component[Defense]],
+    attack: str | Sequence[Component[Attack]],
     dataset: str | None,
     model: str | None,
     profile: str,
@@ -120,7 +120,7 @@ def resolve(
     passed: Mapping[str, str],
     command: str,
 ) -> Request:
-    """From names to components and checked settings. Raises AuditError before anything is read or trained."""
+    """From names, or components, to checked settings. Raises AuditError before anything is read or trained."""
     hint = "python -m audit list"
     if profile not in PROFILES:
         raise unknown("profile", profile, PROFILES, hint)
@@ -134,8 +134,8 @@ def resolve(
         given = ",".join(map(str, seeds)) or "nothing"
         raise AuditError(f"a seed is a whole number from 0 to {SEED_LIMIT - 1}, each given once; not {given}")
     request = Request(
-        tuple(DEFENSES.select(defense)),
-        tuple(chosen_attacks(attack)),
+        tuple(DEFENSES.select(defense) if isinstance(defense, str) else defense),
+        tuple(chosen_attacks(attack) if isinstance(attack, str) else attack),
         dataset,
         model,
         profile,

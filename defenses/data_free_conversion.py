@@ -45,6 +45,7 @@ class DataFreeConversion(Conversion):
         )
         made = context.stored(
             "synthetic-images",
+            teacher,
             settings,
             lambda: synthesise(teacher, context.task, settings, context.seed, context.device, context.monitor),
         )

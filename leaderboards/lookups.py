@@ -27,7 +27,7 @@ TRAINING_LOSS = "training_loss"
 STEP_RULE = "step rule"
 SYNTHETIC_IMAGES = "synthetic_images"
 
-ACCESS = {"none": "none", "training-images": "training images"}
+ACCESS = {"none": "none", "training-images": "training images", "unknown": "unknown"}
 NOT_SPIKING = "not spiking"
 
 

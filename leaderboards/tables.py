@@ -152,7 +152,7 @@ def _ablation(record: Record, notes: Footnotes) -> Table:
     for name in [*(n for n in ABLATION if n in found), *(n for n in found if n not in ABLATION)]:
         defenses = found[name]
         cells: list[Cell] = [Words(f"{ABLATION[name]} ({name})" if name in ABLATION else name)]
-        cells.append(Words("yes" if access_of(defenses) == "none" else "no"))
+        cells.append(Words({"none": "yes", "unknown": "unknown"}.get(access_of(defenses), "no")))
         for column in leakages:
             cells += _worst(defenses, column, seeds, notes)
         cells += [samples_of(defenses), over_seeds([_accuracy_of(defense) for defense in defenses], seeds)]

@@ -226,7 +226,7 @@ def test_a_defense_is_given_a_copy_of_the_teacher(scene: Scene) -> None:
 @pytest.mark.parametrize("name", DEFENSES.names())
 def test_only_the_real_data_conversion_among_ours_is_handed_images(scene: Scene, name: str) -> None:
     access = DEFENSES.get(name).factory.data_access
-    context = defense_context(scene.shop, scene.data.task, access, scene.data.parts.teacher, "key", 0)
+    context = defense_context(scene.shop, scene.data.task, access, scene.data.parts.teacher, 0)
     assert (context.private_images is not None) == (name == "conversion")
     assert bool(private_objects(scene.data, context)) == (name == "conversion")
 

@@ -309,22 +309,23 @@ class Memorandum:
     size: int = 1
 
 
-def test_a_defense_s_intermediate_is_made_once_per_settings_seed_and_teacher(stage: Stage, tmp_path: Path) -> None:
+def test_a_defense_s_intermediate_is_made_once_per_settings_seed_and_network(stage: Stage, tmp_path: Path) -> None:
     calls: list[str] = []
 
     def make() -> dict[str, Tensor]:
         calls.append("made")
         return {"x": torch.ones(1)}
 
-    def ask(settings: Memo | Memorandum, teacher: str = "key", seed: int = 0) -> int:
+    def ask(settings: Memo | Memorandum, weight: float = 1.0, seed: int = 0) -> int:
         shop = Workshop(Store(tmp_path), SilentMonitor(), torch.device("cpu"))
-        private = stage.data.parts.teacher
-        context = defense_context(shop, stage.data.task, DataAccess.NONE, private, teacher, seed)
-        assert torch.equal(context.stored("memo", settings, make)["x"], torch.ones(1))
+        private, network = stage.data.parts.teacher, nn.Sequential(nn.Linear(1, 1, bias=False))
+        nn.init.constant_(network[0].weight, weight)  # type: ignore[arg-type]
+        context = defense_context(shop, stage.data.task, DataAccess.NONE, private, seed)
+        assert torch.equal(context.stored("memo", network, settings, make)["x"], torch.ones(1))
         return len(calls)
 
     assert [ask(Memo()), ask(Memo())] == [1, 1]
-    assert [ask(Memo(2)), ask(Memo(), teacher="other"), ask(Memo(), seed=1), ask(Memorandum())] == [2, 3, 4, 5]
+    assert [ask(Memo(2)), ask(Memo(), weight=2.0), ask(Memo(), seed=1), ask(Memorandum())] == [2, 3, 4, 5]
 
 
 def test_a_defense_s_intermediate_is_made_again_when_the_file_that_makes_it_changes(
@@ -336,8 +337,8 @@ def test_a_defense_s_intermediate_is_made_again_when_the_file_that_makes_it_chan
         namespace: dict[str, Any] = {}
         exec(compile(path.read_text(), str(path), "exec"), namespace)
         shop = Workshop(Store(tmp_path), SilentMonitor(), torch.device("cpu"))
-        context = defense_context(shop, stage.data.task, DataAccess.NONE, stage.data.parts.teacher, "key", 0)
-        return float(context.stored("memo", Memo(), namespace["make"])["x"])
+        context = defense_context(shop, stage.data.task, DataAccess.NONE, stage.data.parts.teacher, 0)
+        return float(context.stored("memo", nn.Sequential(), Memo(), namespace["make"])["x"])
 
     assert [made_by(1), made_by(1), made_by(2)] == [1.0, 1.0, 2.0]
 

@@ -252,7 +252,7 @@ def _components(record: Record) -> list[dict[str, Any]]:
             "summary": d.summary,
             "lines": [
                 ("code", d.origin),
-                ("access to private data", "training images" if d.data_access == "training-images" else "none"),
+                ("access to private data", d.data_access.replace("-", " ")),
                 ("weights of the target, sha256", d.target_hash),
                 *_flat(d.settings).items(),
                 *((f"noted: {name}", text) for name, text in _flat(d.notes).items() if name),

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from audit.spiking.encoding import Encoder
+from audit.spiking.live import Live, revive
 from audit.spiking.network import SpikingNetwork
 from audit.spiking.neuron import LIF
 from audit.spiking.simulation import WEIGHTED
@@ -29,6 +30,8 @@ _FIELDS: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {
 
 def describe(network: nn.Module) -> dict[str, Any]:
     """The network's structure without its weights, as JSON values. Raises ValueError naming an unknown layer."""
+    if isinstance(network, Live):
+        return network.described()
     if isinstance(network, SpikingNetwork):
         return {
             "kind": "spiking",
@@ -36,6 +39,8 @@ def describe(network: nn.Module) -> dict[str, Any]:
             "time_steps": network.time_steps,
             "layers": [_describe_layer(name, layer) for name, layer in network.layers.named_children()],
         }
+    if not isinstance(network, nn.Sequential):
+        raise ValueError(f"a {type(network).__name__} is no sequence of layers")
     # Not named_children(): it passes over an activation that stands in several places.
     layers = [(name, layer) for name, layer in network._modules.items() if layer is not None]
     return {"kind": "ann", "layers": [_describe_layer(name, layer) for name, layer in layers]}
@@ -53,6 +58,8 @@ def build(description: dict[str, Any], tensors: dict[str, Tensor]) -> nn.Module:
 
 def outline(description: dict[str, Any]) -> nn.Module:
     """The described network with whatever weights its layers begin with."""
+    if description["kind"] == "live":
+        return revive(description)
     layers = nn.Sequential(OrderedDict((layer["name"], _build_layer(layer)) for layer in description["layers"]))
     network: nn.Module = layers
     if description["kind"] == "spiking":

@@ -19,7 +19,7 @@ from audit.observation import Observation, Observer, Yardstick, measure
 from audit.pipeline import Prepared, Target, Trained
 from audit.records import AttackResult, DefenseResult, GradientHealth
 from audit.settings import MeasureSettings
-from audit.spiking.files import weights
+from audit.spiking.files import describe, weights
 from audit.spiking.network import SpikingNetwork
 from audit.store import Artifact, digest, hash_tensors
 from audit.workshop import Workshop, code
@@ -187,6 +187,7 @@ def defense_result(
         data_access=component.factory.data_access.value,
         settings=target.settings,
         target_hash=hash_tensors(weights(target.network)),
+        layers_hash=digest(describe(target.network)),
         time_steps=target.network.time_steps if isinstance(target.network, SpikingNetwork) else None,
         accuracy=report.accuracy,
         accuracy_over_time=report.accuracy_over_time,

@@ -5,6 +5,7 @@ import logging
 import os
 import shlex
 import sys
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, cast
@@ -23,6 +24,10 @@ from leaderboards.tables import Table, build, plain, readable
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 # A table with more columns than this, and than rows, is turned on its side: a terminal has 80 characters.
 WIDEST = 5
+FIRST_COLUMN = 20
+# With less room a column breaks names and numbers.
+NARROWEST = 13
+MOST_LISTED = 12
 
 out_console = Console()
 err_console = Console(stderr=True)
@@ -160,25 +165,68 @@ def _execute(request, out: Path | None, store_root: Path | None) -> None:
 
 
 def print_table(table: Table) -> None:
-    """In a terminal's 80 columns: a table with many columns is turned on its side."""
+    """As it fits: a table with many columns is turned on its side; where that is too wide as well, a list of rows, or
+    of many rows the columns that fit."""
     header, rows = plain(table)
-    shown = RichTable(title=escape(table.title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    if len(header) > max(WIDEST, len(rows)):
-        shown.add_column(escape(header[0]), overflow="fold", min_width=20)
-        for row in rows:
-            shown.add_column(escape(row[0]), justify="right", overflow="fold")
-        for index, text in enumerate(header[1:], start=1):
-            shown.add_row(escape(text.replace("\n", ", ")), *(escape(row[index]) for row in rows))
+    wide = len(header) > max(WIDEST, len(rows))
+    room = (out_console.width - FIRST_COLUMN) // max(1, len(rows) if wide else len(header) - 1)
+    if room >= NARROWEST:
+        out_console.print(_turned(table, header, rows) if wide else _upright(table, header, rows))
+    elif len(rows) <= MOST_LISTED:
+        _print_list(table, header, rows)
     else:
-        for column, text in zip(table.columns, header, strict=True):
-            side: Literal["left", "right"] = "right" if column.numeric else "left"
-            shown.add_column(escape(text), justify=side, overflow="fold", no_wrap=column is table.columns[0])
-        for row in rows:
-            shown.add_row(*map(escape, row))
-    out_console.print(shown)
+        out_console.print(_upright(*_narrowed(table, header, rows)))
+        out_console.print("  further columns: report and tables", style="dim", highlight=False)
     for note in table.footnotes:
         if note.mark:
             out_console.print(f"  {note.mark}  {note.text}", style="dim", highlight=False, markup=False)
+
+
+def _grid(table: Table, **options: Any) -> RichTable:
+    return RichTable(title=escape(table.title), title_justify="left", title_style="bold", **options)
+
+
+def _upright(table: Table, header: list[str], rows: list[list[str]]) -> RichTable:
+    shown = _grid(table, box=box.SIMPLE_HEAD)
+    for column, text in zip(table.columns, header, strict=True):
+        side: Literal["left", "right"] = "right" if column.numeric else "left"
+        shown.add_column(escape(text), justify=side, overflow="fold", no_wrap=column is table.columns[0])
+    for row in rows:
+        shown.add_row(*map(escape, row))
+    return shown
+
+
+def _turned(table: Table, header: list[str], rows: list[list[str]]) -> RichTable:
+    shown = _grid(table, box=box.SIMPLE_HEAD)
+    shown.add_column(escape(header[0]), overflow="fold", min_width=FIRST_COLUMN)
+    for row in rows:
+        shown.add_column(escape(row[0]), justify="right", overflow="fold")
+    for index, text in enumerate(header[1:], start=1):
+        shown.add_row(escape(text.replace("\n", ", ")), *(escape(row[index]) for row in rows))
+    return shown
+
+
+def _narrowed(table: Table, header: list[str], rows: list[list[str]]) -> tuple[Table, list[str], list[list[str]]]:
+    """The two columns in front, and as many of the measured ones as there is room for."""
+    measured = [i for i, column in enumerate(table.columns) if column.kind == "measured" and i > 1]
+    kept = [0, 1, *measured[: max(1, (out_console.width - 3 * FIRST_COLUMN) // NARROWEST)]]
+    columns = tuple(table.columns[i] for i in kept)
+    return replace(table, columns=columns), [header[i] for i in kept], [[row[i] for i in kept] for row in rows]
+
+
+def _print_list(table: Table, header: list[str], rows: list[list[str]]) -> None:
+    """Row by row, a line per column; the columns in front that hold no measurement are its name."""
+    names = max(1, next((i for i, column in enumerate(table.columns) if column.numeric), 1))
+    out_console.print(table.title, style="bold", highlight=False, markup=False)
+    for row in rows:
+        shown = RichTable(
+            title=escape(", ".join(row[:names])), title_justify="left", show_header=False, box=None, padding=(0, 1)
+        )
+        shown.add_column(overflow="fold", min_width=FIRST_COLUMN)
+        shown.add_column(overflow="fold")
+        for text, cell in zip(header[names:], row[names:], strict=True):
+            shown.add_row(escape(text.replace("\n", ", ")), escape(cell))
+        out_console.print(shown)
 
 
 def default_store() -> Path:

@@ -82,7 +82,7 @@ def verify(
     if not verdict.accepted:
         raise SystemExit(1)
     if accept is not None:
-        print_text(f"row      {add(archive, verdict, accept).path}")
+        print_text(f"row      {add(verdict, accept).path}")
 
 
 def tables(

@@ -28,8 +28,11 @@ def migrated(document: Any) -> Any:
 
     Never changes a number: a step renames, or adds what can be read from the rest.
     """
-    while isinstance(document, dict) and (step := STEPS.get(document.get("schema_version"))) is not None:
-        document = step(document)
+    while isinstance(document, dict) and type(version := document.get("schema_version")) is int and version in STEPS:
+        try:
+            document = STEPS[version](document)
+        except (AttributeError, TypeError):  # its parts are of other kinds than that schema's
+            return document
     return document
 
 
@@ -44,4 +47,4 @@ def _from_1(document: dict[str, Any]) -> dict[str, Any]:
     return {**document, "schema_version": 2, "suites": suites, "submission": None, "external": None}
 
 
-STEPS: Mapping[Any, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1}
+STEPS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1}

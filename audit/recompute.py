@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audit.answers import Answers
+from audit.answers import SIGNAL, Answers
 from audit.errors import AuditError
-from audit.observation import Observation, Yardstick, measure
+from audit.observation import EVALUATOR_DISTANCE, Observation, Yardstick, measure
 from audit.records import AttackResult, Measurement, Record, SeedResult
 from audit.store import hash_tensors
 from audit.zips import Limits, read_members
 
+UNFIT = "no better than chance"
 LIMITS = Limits(files=50_000, packed=2**30, unpacked=4 * 2**30, ratio=1000)
 
 
@@ -51,23 +52,41 @@ def _array(content: bytes, where: str) -> Tensor:
 
 
 def recomputed(record: Record, scores: Mapping[str, Tensor]) -> Iterator[tuple[str, tuple[Measurement, ...]]]:
-    """(place, measurements) of everything of the record that has raw scores, 'seed 0/privatesnn/reconversion'.
+    """(place, measurements) of everything of the record that has raw scores, 'seed 0/privatesnn/reconversion', in the
+    order of `scored_places`.
 
-    Raises AuditError where scores are missing, or do not have the hash that the record names.
+    Raises AuditError where scores are missing, do not have the hash that the record names, are not finite or not one
+    row per image, or belong to nothing in the record.
     """
+    known: set[str] = set()
     for result in record.results:
         for place, attack in scored_places(result):
             own = _tensors(scores, place)
+            known.add(place)
             if hash_tensors(own) != attack.scores_hash:
                 raise AuditError(f"the raw scores of {place} do not have the hash that the record names")
             if attack.evidence == "membership":
-                yield place, Answers.of(own).measured()
+                yield place, _answers(own, place).measured()
                 continue
-            found = Observation.of(own)
-            per_class = attack.images // len(record.dataset.classes)
-            private = Observation.of(_tensors(scores, f"seed {result.seed}/private sample"))
-            real = Observation.of(_tensors(scores, f"seed {result.seed}/real images, {per_class} per class"))
-            yield place, measure(found, Yardstick(private, real, record.dataset.classes, _unfit(attack)))
+            classes = record.dataset.classes
+            found = _observation(own, place, len(classes))
+            control_images = attack in result.controls
+            per_class = images_per_class(record, result) if control_images else attack.images // len(classes)
+            sample, control = _yardsticks(result.seed, per_class)
+            known |= {sample, control}
+            private, real = (_observation(_tensors(scores, name), name, len(classes)) for name in (sample, control))
+            yardstick = Yardstick(private, real, classes, _unfit(place, attack, result, len(classes)))
+            _check_alike(place, 1 + (result.second_evaluator is not None), found, private, real)
+            _check_count(place, found.labels, attack, control_images, len(classes))
+            yield place, measure(found, yardstick)
+    for name in scores:
+        if not any(name.startswith(f"{place}/") for place in known):
+            raise AuditError(f"the raw scores '{name[:120]}' belong to nothing in the record")
+
+
+def _yardsticks(seed: int, per_class: int) -> tuple[str, str]:
+    """Under what names the private sample and as many real images are kept."""
+    return f"seed {seed}/private sample", f"seed {seed}/real images, {per_class} per class"
 
 
 def scored_places(result: SeedResult) -> Iterator[tuple[str, AttackResult]]:
@@ -90,8 +109,70 @@ def _tensors(scores: Mapping[str, Tensor], place: str) -> dict[str, Tensor]:
     return own
 
 
-def _unfit(attack: AttackResult) -> str | None:
-    """The evaluators' unfitness is a finding on the test images, which the record holds as the reason."""
-    first = attack.measurements[0]
-    found = first.status == "undefined" and first.reason is not None and "no better than chance" in first.reason
-    return first.reason if found else None
+def images_per_class(record: Record, result: SeedResult) -> int:
+    """Of the controls: as many as of the largest attack, though a class may have fewer test images than that."""
+    classes = len(record.dataset.classes)
+    largest = max((attack.images for defense in result.defenses for attack in defense.attacks), default=0)
+    return largest // classes or record.dataset.counts["test"] // classes
+
+
+def _check_count(place: str, labels: Tensor, attack: AttackResult, control: bool, classes: int) -> None:
+    """Fewer images, of the classes that are easy only, would look like more leakage, or like less."""
+    counts = torch.bincount(labels, minlength=classes)
+    if len(labels) != attack.images or not (control or (counts == attack.images // classes).all()):
+        raise AuditError(f"{place}: {attack.images} images in the record, {counts.tolist()} by class in its raw scores")
+
+
+def _observation(own: Mapping[str, Tensor], place: str, classes: int) -> Observation:
+    """Raises AuditError where what a stranger calls raw scores of images are none."""
+    _check(own, place, ("labels",), ("similarity", "features/", "logits/"))
+    if own["labels"].dtype != torch.int64 or not ((own["labels"] >= 0) & (own["labels"] < classes)).all():
+        raise AuditError(f"{place}: labels are not those of {classes} classes")
+    for name, rows in own.items():
+        if rows.ndim != (1 if name in ("labels", "similarity") else 2):
+            raise AuditError(f"{place}: {name} has the shape {list(rows.shape)}")
+        if name.startswith("logits/") and rows.shape[1] != classes:
+            raise AuditError(f"{place}: {name} are of {rows.shape[1]} classes, not of {classes}")
+    return Observation.of(own)
+
+
+def _check_alike(place: str, evaluators: int, *observed: Observation) -> None:
+    """The same networks looked at all of them."""
+    seen = {
+        (len(each.logits), *((name, rows.shape[1]) for name, rows in sorted(each.features.items())))
+        for each in observed
+    }
+    if len(seen) > 1 or EVALUATOR_DISTANCE not in observed[0].features or len(observed[0].logits) != evaluators:
+        raise AuditError(f"{place}: not the features and logits that its yardstick has")
+
+
+def _answers(own: Mapping[str, Tensor], place: str) -> Answers:
+    """Raises AuditError where what a stranger calls the answers of a membership inference are none."""
+    _check(own, place, ("members", "correct"), (SIGNAL,))
+    for name, rows in own.items():
+        if rows.ndim != 1 or rows.is_floating_point() != name.startswith(SIGNAL):
+            raise AuditError(f"{place}: {name} holds {rows.dtype} of shape {list(rows.shape)}")
+    return Answers.of(own)
+
+
+def _check(own: Mapping[str, Tensor], place: str, needed: tuple[str, ...], others: tuple[str, ...]) -> None:
+    if missing := set(needed) - set(own):
+        raise AuditError(f"{place}: there is no {min(missing)} among its raw scores")
+    count = len(own[needed[0]]) if own[needed[0]].ndim else 0
+    for name, rows in own.items():
+        if not name.startswith((*needed, *others)):
+            raise AuditError(f"{place}: there are no raw scores called {name[:80]!r}")
+        if not count or not rows.ndim or len(rows) != count:
+            raise AuditError(f"{place}: {name[:80]} has the shape {list(rows.shape)}, not one row for each of {count}")
+        if rows.is_floating_point() and not torch.isfinite(rows).all():
+            raise AuditError(f"{place}: {name[:80]} has values that are not finite")
+
+
+def _unfit(place: str, attack: AttackResult, result: SeedResult, classes: int) -> str | None:
+    """Why the evaluators could certify nothing, in the record's words; their accuracy says whether they could."""
+    evaluators = [e.accuracy for e in (result.evaluator, result.second_evaluator) if e is not None]
+    first = attack.measurements[0] if attack.measurements else None
+    named = first is not None and first.status == "undefined" and UNFIT in (first.reason or "")
+    if named != any(known.low is None or known.low <= 1 / classes for known in evaluators):
+        raise AuditError(f"{place}: the evaluators' accuracy and what is measured with them do not agree")
+    return first.reason if named and first is not None else None

@@ -128,7 +128,8 @@ class DefenseResult(_Model):
     requested: bool = Field(description="False for a baseline that the requested defense is compared with")
     data_access: Literal["none", "training-images", "unknown"]
     settings: dict[str, Any]
-    target_hash: str
+    target_hash: str = Field(description="sha256 over the weights")
+    layers_hash: str | None = Field(default=None, description="sha256 over what is no weight: layers, coding, T")
     time_steps: int | None = Field(description="None for a target that is not spiking")
     accuracy: Measurement
     accuracy_over_time: tuple[tuple[int, Measurement], ...] = ()
@@ -178,14 +179,11 @@ class Environment(_Model):
 class Submission(_Model):
     """Who stands behind a row of a leaderboard. Text is shown, never interpreted; links are http or https."""
 
-    name: Annotated[str, Field(min_length=1, max_length=80)] = Field(
-        description="of the defense, as the board shows it"
-    )
-    authors: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=80)], ...], Field(min_length=1)]
+    name: Line = Field(description="of the defense, as the board shows it")
+    authors: Annotated[tuple[Line, ...], Field(min_length=1, max_length=100)]
     paper: Link | None = None
     code: Link | None = None
-    licence: Annotated[str, Field(min_length=1, max_length=80)] = Field(description="of weights and record, as SPDX")
-    summary: Annotated[str, Field(max_length=300)] = ""
+    licence: Line = Field(description="of weights and record, as SPDX names it")
 
 
 class External(_Model):

@@ -3,6 +3,7 @@
 import io
 import stat
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,9 @@ from pathlib import Path
 from audit.errors import AuditError
 
 END = b"PK\x05\x06"
-LONGEST_END = 65_557  # 22 bytes and a comment of at most 65,535
+LARGER_END = b"PK\x06\x07"  # zip64: another end record, which is then the one that counts
+LARGER_END_BYTES = 20
+LONGEST_END = LARGER_END_BYTES + 65_557  # 22 bytes and a comment of at most 65,535
 LONGEST_ENTRY = 512
 RATIO_FROM = 2**20
 
@@ -27,26 +30,28 @@ class Limits:
 
 def read_members(source: Path | bytes, where: str, limits: Limits, allowed: Callable[[str], bool]) -> dict[str, bytes]:
     """Contents by name. Raises AuditError, naming ``where``, for the first thing that is wrong: size, count, ratio, a
-    name that is not ``allowed`` or is there twice, links, encryption, other methods than deflate, damage."""
+    name that is not ``allowed`` or is there twice, links, encryption, other methods than deflate, damage, zip64."""
     try:
         with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as file:
             size = file.seek(0, io.SEEK_END)
             if size > limits.packed:
                 raise AuditError(f"{where}: {size:,} bytes; at most {limits.packed:,} are read")
             file.seek(max(0, size - LONGEST_END))
-            _check_count(file.read(), where, limits)
+            count = _check_count(file.read(), where, limits)
             with zipfile.ZipFile(file) as archive:
                 entries = archive.infolist()
+                if len(entries) != count:
+                    raise AuditError(f"{where}: {len(entries):,} files where its end says {count:,}")
                 _check(entries, where, limits, allowed)
                 return {entry.filename: _content(archive, entry, where) for entry in entries}
-    except (OSError, zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+    except (OSError, zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, RuntimeError, EOFError) as error:
         raise AuditError(f"{where} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    except ValueError as error:  # e.g. a name that is no text
+    except (ValueError, OverflowError) as error:  # e.g. a name that is no text, an entry at a place that no file has
         raise AuditError(f"{where} is no proper zip file: {error}") from error
 
 
-def _check_count(tail: bytes, where: str, limits: Limits) -> None:
-    """Before the directory is read: a million entries shall not be parsed to be counted."""
+def _check_count(tail: bytes, where: str, limits: Limits) -> int:
+    """How many entries there shall be, before the directory is read: a million shall not be parsed to be counted."""
     at = tail.rfind(END)
     if at < 0 or len(tail) < at + 22:
         raise AuditError(f"{where} is no zip file: it has no directory")
@@ -55,11 +60,12 @@ def _check_count(tail: bytes, where: str, limits: Limits) -> None:
     # 65,535 entries, or a directory of 4 GiB, also stand for 'more, see elsewhere'.
     if count > limits.files or directory > limits.files * LONGEST_ENTRY:
         raise AuditError(f"{where}: {count:,} files or more; at most {limits.files:,} are read")
+    if tail[max(0, at - LARGER_END_BYTES) : at].startswith(LARGER_END):
+        raise AuditError(f"{where} is a zip64 file, which nothing within the limits needs to be")
+    return count
 
 
 def _check(entries: list[zipfile.ZipInfo], where: str, limits: Limits, allowed: Callable[[str], bool]) -> None:
-    if len(entries) > limits.files:
-        raise AuditError(f"{where}: {len(entries):,} files; at most {limits.files:,} are read")
     seen: set[str] = set()
     for entry in entries:
         name = entry.filename

@@ -18,7 +18,7 @@ class Checkpoint:
     """Reads the target from a file, as `audit.spiking.files.save_network` writes it; nothing of it is executed.
 
     ``path`` names a safetensors file; '{seed}' in it stands for the run's seed. What the network was made from cannot
-    be enforced, and the tables call its access to private data unknown. It should have been trained on what `python -m audit`
+    be enforced, and the tables call its access to private data unknown. It should have been trained on what the audit
     gives a teacher; otherwise membership and leakage are measured against images that it never saw.
     """
 

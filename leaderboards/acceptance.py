@@ -3,17 +3,19 @@
 from pathlib import Path
 
 from audit.errors import AuditError
-from audit.records import Record
-from leaderboards.archive import PICTURES, RECORD, SCORES, unpack
+from leaderboards.archive import PICTURES, SCORES
 from leaderboards.entries import Entry, add
 from leaderboards.verification import Verdict
 
 
-def accept(archive: Path, verdict: Verdict, root: Path) -> Entry:
-    """Add the archive's row under ``root``, with what was found beside it. Raises AuditError where it is there."""
-    if not verdict.accepted:
-        raise AuditError(f"{archive} was refused")
-    _, contents = unpack(archive)
-    entry = add(Record.parse(contents[RECORD], RECORD), contents[SCORES], contents.get(PICTURES), root)
+def accept(verdict: Verdict, root: Path) -> Entry:
+    """Add the row that was checked under ``root``, with what was found beside it.
+
+    Raises AuditError where it was refused, is no archive, or is there already.
+    """
+    if not verdict.accepted or verdict.opened is None:
+        raise AuditError("only an archive that was accepted becomes a row")
+    contents = verdict.opened.contents
+    entry = add(verdict.opened.record, contents[SCORES], contents.get(PICTURES), root)
     entry.verification.write_text(verdict.document(), encoding="utf-8")
     return entry

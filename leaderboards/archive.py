@@ -19,6 +19,8 @@ RECORD = "record.json"
 SCORES = "scores.npz"
 PICTURES = "pictures.png"
 DEFENSE = "defense.py"
+PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
+LARGEST_PICTURE = 2**14  # pixels of a side
 TARGET = re.compile(r"targets/[A-Za-z0-9_-]{1,80}-seed[0-9]{1,10}\.safetensors")
 NAMES = (MANIFEST, RECORD, SCORES, PICTURES, DEFENSE)
 
@@ -99,6 +101,13 @@ def _listed(contents: Mapping[str, bytes], path: Path) -> Manifest:
         if (len(contents[name]), _sha256(contents[name])) != (file.bytes, file.sha256):
             raise AuditError(f"{path}: {name} does not have the hash that the manifest names")
     return manifest
+
+
+def check_picture(content: bytes) -> None:
+    """Raises AuditError where the pictures are no image: a browser will show them."""
+    sides = [int.from_bytes(content[at : at + 4], "big") for at in (len(PNG), len(PNG) + 4)]
+    if not content.startswith(PNG) or not all(0 < side <= LARGEST_PICTURE for side in sides):
+        raise AuditError(f"{PICTURES} is no PNG image of at most {LARGEST_PICTURE:,} pixels a side")
 
 
 def _sha256(content: bytes) -> str:

@@ -4,7 +4,9 @@
 that it is about>/``. The hash is that of the record's own bytes, so that a row cannot change under its name.
 """
 
-from collections.abc import Iterator, Mapping
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -15,6 +17,8 @@ from audit.suites import CURRENT, SUITES
 ROOT = Path("leaderboards/records")
 UNDEFENDED = "data-free-conversion"
 EXTERNAL = "external"
+# It becomes a folder's.
+NAME = re.compile(r"[A-Za-z0-9_-]{1,80}")
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,30 @@ def row(record: Record, defense: str) -> Record:
     return record.model_copy(update={"results": results, "settings_passed": passed})
 
 
+def joined(rows: Sequence[Record], where: str) -> Record:
+    """The inverse of `row`: one record of all targets. Raises AuditError where the rows are not of one run."""
+    if not rows:
+        raise AuditError(f"there is no row in {where}")
+    first = rows[0]
+    if any((r.command, r.created, r.environment) != (first.command, first.created, first.environment) for r in rows):
+        raise AuditError(f"the rows in {where} come from several runs")
+    return first.model_copy(
+        update={
+            "results": tuple(_joined([row.results[i] for row in rows]) for i in range(len(first.results))),
+            "settings_passed": {key: value for row in rows for key, value in row.settings_passed.items()},
+        }
+    )
+
+
+def _joined(results: Sequence[SeedResult]) -> SeedResult:
+    """One seed with the targets of all; one that a row audits and another compares with counts as audited."""
+    found: dict[str, DefenseResult] = {}
+    for defense in (d for result in results for d in result.defenses):
+        if defense.defense not in found or defense.requested:
+            found[defense.defense] = defense
+    return results[0].model_copy(update={"defenses": tuple(found[name] for name in sorted(found))})
+
+
 def scores_of_row(record: Record, scores: Mapping[str, object]) -> list[str]:
     """Names of the raw scores that belong to a row: all but those of targets that it leaves out."""
     kept = {d.defense for result in record.results for d in result.defenses}
@@ -116,11 +144,18 @@ def _place(name: str) -> str:
     return name.split("/")[1] if "/" in name else ""
 
 
-def place(record: Record) -> PurePosixPath:
-    """Where the row belongs, relative to the root. Raises AuditError where it belongs nowhere."""
+def place(record: Record, name: str | None = None) -> PurePosixPath:
+    """Where the row belongs, relative to the root; ``name`` is the hash of its file, if it is one already.
+
+    Raises AuditError where it belongs nowhere.
+    """
+    for part in (record.dataset.name, audited(record)):
+        if not NAME.fullmatch(part):
+            raise AuditError(f"there is no place for a row with the name {part[:80]!r}")
+    file = f"{name or record.hash()}.json"
     if record.external is not None:
-        return PurePosixPath(EXTERNAL, record.dataset.name, record.external.about, f"{record.hash()}.json")
-    return PurePosixPath(suite_of(record), record.dataset.name, audited(record), f"{record.hash()}.json")
+        return PurePosixPath(EXTERNAL, record.dataset.name, record.external.about, file)
+    return PurePosixPath(suite_of(record), record.dataset.name, audited(record), file)
 
 
 def add(record: Record, scores: bytes, pictures: bytes | None, root: Path = ROOT) -> Entry:
@@ -142,13 +177,20 @@ def load(root: Path = ROOT) -> list[Entry]:
     return [_checked(path, root) for path in sorted(_records(root))]
 
 
+def load_folder(folder: Path) -> list[Entry]:
+    """Every row under one folder of a board, without a check of its place."""
+    return [Entry(Record.read(path), path) for path in sorted(_records(folder))]
+
+
 def _records(root: Path) -> Iterator[Path]:
     return (path for path in root.rglob("*.json") if not path.name.endswith(".verified.json"))
 
 
 def _checked(path: Path, root: Path) -> Entry:
-    record = Record.read(path)
-    belongs = root / place(record)
+    content = path.read_bytes()
+    record = Record.parse(content, str(path))
+    # Of the file as it is: a record of an earlier schema keeps its name.
+    belongs = root / place(record, hashlib.sha256(content).hexdigest())
     if path != belongs:
         raise AuditError(f"{path} does not say what its place says: by its content it is {belongs}")
     return Entry(record, path)

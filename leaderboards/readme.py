@@ -1,8 +1,8 @@
 """Regenerate the tables of README.md and docs/results.md from their records: ``python -m leaderboards.readme``.
 
-A block begins with ``<!-- tables: leaderboards/records/PATH/record.json -->`` and ends with ``<!-- /tables -->``; the
-path is relative to the page. What lies between is replaced by every table to read, or by those that are named after
-the path: ``record.json verdict accuracy``.
+A block begins with ``<!-- tables: leaderboards/records/SUITE/DATASET -->`` and ends with ``<!-- /tables -->``; the path
+is relative to the page, and names a record or a folder of rows that came out of one run. What lies between is replaced
+by every table to read, or by those that are named after the path: ``records/paper-v1/cifar10 verdict accuracy``.
 """
 
 import argparse
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from audit.errors import AuditError
 from audit.records import Record
+from leaderboards.entries import joined, load_folder
 from leaderboards.tables import build, readable, render
 
 BEGIN = re.compile(r"^<!-- tables: (?P<path>\S+)(?P<names>( [a-z]+)*) -->$", re.MULTILINE)
@@ -43,12 +44,19 @@ def regenerate(readme: Path) -> str:
         following = BEGIN.search(text, begin.end())
         if end < 0 or (following is not None and following.start() < end):
             raise AuditError(f"{readme}: the block of {source} has no '{END}'")
-        record = Record.read(readme.parent / source)
+        record = _record(readme.parent / source)
         done += text[position : begin.end()] + "\n\n" + block(record, source, begin["names"].split()) + "\n" + END
         position = end + len(END)
     if position == 0:
         raise AuditError(f"{readme} holds no block '<!-- tables: leaderboards/records/PATH/record.json -->'")
     return done + text[position:]
+
+
+def _record(path: Path) -> Record:
+    """A record, or the run whose rows lie in a folder; rows that were submitted are on the boards alone."""
+    if path.is_file():
+        return Record.read(path)
+    return joined([entry.record for entry in load_folder(path) if entry.record.submission is None], str(path))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from pydantic import ValidationError
 
 from audit.errors import AuditError
 from audit.records import External, Record, Submission
@@ -30,8 +31,8 @@ def submit(
     name = defense or audited(whole)
     record = row(whole, name).model_copy(update={"submission": submission})
     if about is not None:
-        record = Record.model_validate(record.model_dump() | {"external": External(about=about)})
-    files = {RECORD: record.text().encode(), SCORES: _scores(run / SCORES, record)}
+        record = record.model_copy(update={"external": _external(about)})
+    files = {RECORD: record.text().encode(), SCORES: scores_of(run / SCORES, record)}
     for result in record.results:
         target = f"targets/{name}-seed{result.seed}.safetensors"
         files[target] = _read(run / target)
@@ -43,7 +44,14 @@ def submit(
     return record
 
 
-def _scores(path: Path, record: Record) -> bytes:
+def _external(about: str) -> External:
+    try:
+        return External(about=about)
+    except ValidationError as error:
+        raise AuditError(f"--external {about[:80]!r} is not the hash of a row: the name of its .json file") from error
+
+
+def scores_of(path: Path, record: Record) -> bytes:
     """The raw scores that belong to the row."""
     try:
         with np.load(path, allow_pickle=False) as stored:

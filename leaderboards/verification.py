@@ -1,5 +1,6 @@
 """Is a submission what it says? Every check by itself, with what it found; nothing of the submitter's is executed."""
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -9,13 +10,16 @@ from typing import Literal
 
 from audit import __version__
 from audit.errors import AuditError, Unchecked
-from audit.records import DefenseResult, Measurement, Record
-from leaderboards.archive import RECORD, SCORES, TARGET, Manifest, unpack
-from leaderboards.entries import UNDEFENDED, audited, results_of, suite_of
-from leaderboards.plausibility import implausible
+from audit.records import DefenseResult, Record
+from leaderboards.archive import PICTURES, RECORD, SCORES, TARGET, Manifest, check_picture, unpack
+from leaderboards.entries import UNDEFENDED, audited, place, results_of, suite_of
+from leaderboards.plausibility import contradictions, implausible, same
 
 Rerun = Literal["none", "attacks", "all"]
 State = Literal["passed", "refused", "not checked"]
+LONGEST = 1000
+# What a value of another kind than a check takes for granted can raise: no traceback, but a refusal.
+UNFORESEEN = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,13 @@ class Verdict:
 
     rerun: Rerun
     findings: list[Finding] = field(default_factory=list)
+    opened: "Opened | None" = None
+    """What was checked: a row is made of this, and not of a file that may have changed since."""
+
+    def add(self, check: str, state: State, detail: str) -> None:
+        """``detail`` may quote a stranger: it becomes one line of printable characters, that cannot forge another."""
+        plain = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in detail)
+        self.findings.append(Finding(check, state, plain if len(plain) <= LONGEST else f"{plain[:LONGEST]}..."))
 
     @property
     def accepted(self) -> bool:
@@ -90,15 +101,16 @@ def verify(path: Path, rerun: Rerun = "none", data_root: Path | None = None, aga
             raise AuditError(f"there is no {RECORD} in it")
         opened = Opened(manifest, contents, Record.parse(contents[RECORD], RECORD))
     except AuditError as error:
-        verdict.findings.append(Finding("archive", "refused", str(error)))
+        verdict.add("archive", "refused", str(error))
         return verdict
-    verdict.findings.append(Finding("archive", "passed", f"{len(contents)} files, as its manifest lists them"))
+    verdict.opened = opened
+    verdict.add("archive", "passed", f"{len(contents)} files, as its manifest lists them")
     for name, check in checks(data_root):
-        verdict.findings.append(_found(name, check, opened))
+        _look(verdict, name, check, opened)
         if name == "row" and verdict.findings[-1].state == "refused":
             return verdict  # the rest is about that row
     if again is not None and verdict.accepted:
-        verdict.findings.append(_found(f"rerun: {rerun}", again, opened))
+        _look(verdict, f"rerun: {rerun}", again, opened)
     return verdict
 
 
@@ -106,30 +118,35 @@ def verify_row(path: Path, data_root: Path | None = None) -> Verdict:
     """Check a committed row: the same, but for its weights, which are not there."""
     verdict = Verdict("none")
     try:
-        record = Record.read(path)
-        if record.hash() != path.stem:
-            raise AuditError(f"{path.name} is not named after its content, {record.hash()}")
-        contents = {RECORD: path.read_bytes(), SCORES: path.with_suffix(".npz").read_bytes()}
+        content = path.read_bytes()
+        record = Record.parse(content, str(path))
+        if hashlib.sha256(content).hexdigest() != path.stem:
+            raise AuditError(f"{path.name} is not named after its content")
+        contents = {RECORD: content, SCORES: path.with_suffix(".npz").read_bytes()}
     except OSError as error:
-        verdict.findings.append(Finding("row", "refused", f"cannot read {error.filename}: {error.strerror}"))
+        verdict.add("row", "refused", f"cannot read {error.filename}: {error.strerror}")
         return verdict
     except AuditError as error:
-        verdict.findings.append(Finding("row", "refused", str(error)))
+        verdict.add("row", "refused", str(error))
         return verdict
     opened = Opened(None, contents, record)
     for name, check in checks(data_root):
         if name != "weights":
-            verdict.findings.append(_found(name, check, opened))
+            _look(verdict, name, check, opened)
+        if name == "row" and not verdict.accepted:
+            return verdict
     return verdict
 
 
-def _found(name: str, check: Check, opened: Opened) -> Finding:
+def _look(verdict: Verdict, name: str, check: Check, opened: Opened) -> None:
     try:
-        return Finding(name, "passed", check(opened))
+        verdict.add(name, "passed", check(opened))
     except Unchecked as reason:
-        return Finding(name, "not checked", str(reason))
+        verdict.add(name, "not checked", str(reason))
     except AuditError as error:
-        return Finding(name, "refused", str(error))
+        verdict.add(name, "refused", str(error))
+    except UNFORESEEN as error:
+        verdict.add(name, "refused", f"it cannot be checked: {type(error).__name__}: {error}")
 
 
 def checks(data_root: Path | None) -> Iterator[tuple[str, Check]]:
@@ -147,8 +164,13 @@ def checks(data_root: Path | None) -> Iterator[tuple[str, Check]]:
 
 def row(opened: Opened) -> str:
     """One defense, with its undefended control, submitted by whom the manifest says."""
+    from audit.data import DATASETS
+
     record = opened.record
     name = audited(record)
+    place(record)
+    if record.dataset.name not in DATASETS:
+        raise AuditError(f"the data set '{record.dataset.name}' is unknown here")
     found = results_of(record, name)
     if opened.manifest is not None and record.submission != opened.manifest.submission:
         raise AuditError("the record and the manifest do not name the same submission")
@@ -156,18 +178,23 @@ def row(opened: Opened) -> str:
         results_of(record, UNDEFENDED)
     for result in record.results:
         names = [d.defense for d in result.defenses]
-        if extra := set(names) - {name, UNDEFENDED} or len(set(names)) < len(names):
-            raise AuditError(f"seed {result.seed}: a row holds its defense and {UNDEFENDED}, not {extra or names}")
+        if set(names) - {name, UNDEFENDED} or len(set(names)) < len(names):
+            raise AuditError(f"seed {result.seed}: a row holds its defense and {UNDEFENDED}, not {', '.join(names)}")
+        if [d.defense for d in result.defenses if d.requested] != [name]:
+            raise AuditError(f"seed {result.seed}: the row is about {name}, which was not the one requested")
     seeds = [result.seed for result in record.results]
     if len(set(seeds)) < len(seeds):
         raise AuditError("a seed is in it twice")
     if len({d.target_hash for d in found}) < len(found):
         raise AuditError("two seeds have the same target: they are no two runs")
+    if PICTURES in opened.contents:
+        check_picture(opened.contents[PICTURES])
     return f"{name} on {record.dataset.name}, seeds {', '.join(map(str, seeds))}"
 
 
 def suite(opened: Opened) -> str:
     """Every attack of the suites that it names, on the target, its untrained twin and the undefended network."""
+    from audit.run import completed_suites as completed
     from audit.suites import SUITES
 
     record = opened.record
@@ -183,6 +210,9 @@ def suite(opened: Opened) -> str:
                     raise AuditError(f"seed {result.seed}: {where} was not attacked by {min(missing)}")
                 if len(set(names)) < len(names):
                     raise AuditError(f"seed {result.seed}: an attack on {where} is in it twice")
+                if record.suites != (whole := completed(names)):
+                    named = ", ".join(whole)
+                    raise AuditError(f"seed {result.seed}: the attacks on {where} are those of the suites {named}")
     return f"{primary}: {len(wanted)} attacks on every network"
 
 
@@ -199,34 +229,29 @@ def plausibility(opened: Opened) -> str:
         count += 1
         if reason := implausible(measurement):
             raise AuditError(f"{where}: {reason}")
-    _counts_add_up(opened.record)
+    for line in contradictions(opened.record):
+        raise AuditError(line)
     return f"{count:,} measurements: values in range, intervals around them, counts that add up"
-
-
-def _counts_add_up(record: Record) -> None:
-    classes = len(record.dataset.classes)
-    for result in record.results:
-        for defense in result.defenses:
-            if defense.accuracy.n != record.dataset.counts.get("test"):
-                raise AuditError(f"{defense.defense}: accuracy on {defense.accuracy.n} images, not on the test set")
-            for attack in (*defense.attacks, *defense.untrained):
-                wanted = attack.settings.get("images_per_class", 0) * classes
-                if attack.evidence == "images" and attack.status == "ok" and attack.images != wanted:
-                    raise AuditError(f"{attack.attack} on {defense.defense}: {attack.images} images, not {wanted}")
 
 
 def weights(opened: Opened) -> str:
     """Every target is there, is a network of the task, and has the hash that the record names."""
+    from audit.networks.operations import multiply_accumulates
+    from audit.spiking.files import describe
     from audit.spiking.files import weights as state
     from audit.spiking.network import SpikingNetwork
     from audit.spiking.strangers import Expected, parse_network
-    from audit.store import hash_tensors
+    from audit.store import digest, hash_tensors
+    from leaderboards.resolution import as_set
 
     record = opened.record
     expected = Expected(record.dataset.image_shape, len(record.dataset.classes))
     seeds = {result.seed: result for result in record.results}
     if set(opened.targets) != set(seeds):
         raise AuditError(f"there are targets of the seeds {sorted(opened.targets)}, and results of {sorted(seeds)}")
+    for name in filter(TARGET.fullmatch, opened.contents):
+        if name not in {f"targets/{opened.defense}-seed{seed}.safetensors" for seed in seeds}:
+            raise AuditError(f"{name} is the target of no seed of {opened.defense}")
     for (seed, content), result in zip(sorted(opened.targets.items()), results_by_seed(record), strict=True):
         network = parse_network(content, f"the target of seed {seed}", expected)
         if hash_tensors(state(network)) != result.target_hash:
@@ -234,6 +259,14 @@ def weights(opened: Opened) -> str:
         steps = network.time_steps if isinstance(network, SpikingNetwork) else None
         if steps != result.time_steps:
             raise AuditError(f"the target of seed {seed} has T = {steps}, the record says {result.time_steps}")
+        if isinstance(network, SpikingNetwork):
+            as_set(network, result)
+        if isinstance(network, SpikingNetwork) and result.energy is not None:
+            claimed = {layer.name: layer.ann_multiply_accumulates for layer in result.energy.layers}
+            if claimed != multiply_accumulates(network.layers, record.dataset.image_shape):
+                raise AuditError(f"the energy of seed {seed} is not that of the layers of its target")
+        if result.layers_hash not in (None, digest(describe(network))):
+            raise AuditError(f"the target of seed {seed} does not have the layers that the record names")
     return f"{len(seeds)} networks, finite, with the hashes of the record"
 
 
@@ -245,27 +278,21 @@ def results_by_seed(record: Record) -> list[DefenseResult]:
 
 def raw_scores(opened: Opened) -> str:
     """What the record claims is what comes out of the raw scores."""
-    from audit.recompute import read_scores, recomputed
+    from audit.recompute import read_scores, recomputed, scored_places
 
     if SCORES not in opened.contents:
         raise AuditError(f"there is no {SCORES} in it: without raw scores nothing can be checked")
     scores = read_scores(opened.contents[SCORES], SCORES)
-    claimed = dict(scored(opened.record))
     made = 0
-    for place, measurements in recomputed(opened.record, scores):
-        for own, again in zip(claimed[place], measurements, strict=True):
-            if own != again:
-                raise AuditError(f"{place}: {own.name} is claimed as {own.value}; raw scores give {again.value}")
+    claimed = [attack for result in opened.record.results for _, attack in scored_places(result)]
+    for attack, (where, measurements) in zip(claimed, recomputed(opened.record, scores), strict=True):
+        if [m.name for m in attack.measurements] != [m.name for m in measurements]:
+            raise AuditError(f"{where}: its measurements are not those of its evidence")
+        for own, again in zip(attack.measurements, measurements, strict=True):
+            if not same(own, again):
+                raise AuditError(f"{where}: {own.name} is claimed as {own.value}; raw scores give {again.value}")
             made += 1
     return f"{made:,} measurements made again from {len(scores):,} arrays, all equal"
-
-
-def scored(record: Record) -> Iterator[tuple[str, tuple[Measurement, ...]]]:
-    """(place, measurements) of everything that has raw scores, as `recomputed` names places."""
-    from audit.recompute import scored_places
-
-    for result in record.results:
-        yield from ((place, attack.measurements) for place, attack in scored_places(result))
 
 
 def verdicts(opened: Opened) -> str:

@@ -15,6 +15,7 @@ from audit.errors import AuditError
 from audit.spiking.encoding import Encoder
 from audit.spiking.files import build, outline
 from audit.spiking.network import SpikingNetwork
+from audit.spiking.neuron import LIF
 from audit.spiking.surrogate import Surrogate
 from audit.strict_json import strict_json
 
@@ -122,7 +123,7 @@ def parse_network(content: bytes, where: str, expected: Expected) -> nn.Module:
         _check_shapes(empty, tensors)
         _check_forward(empty, expected)
         network = build(description, tensors)
-    except (ValueError, TypeError, RuntimeError) as error:
+    except (ValueError, TypeError, RuntimeError, KeyError, OverflowError) as error:  # KeyError: a layer named 'forward'
         raise AuditError(f"{where}: {' '.join(str(error).split())[:300]}") from error
     if isinstance(network, SpikingNetwork) and not all(bool((n.threshold > 0).all()) for n in network.neurons.values()):
         raise AuditError(f"{where}: a threshold is not above 0")
@@ -130,7 +131,7 @@ def parse_network(content: bytes, where: str, expected: Expected) -> nn.Module:
 
 
 def _description(content: bytes, where: str) -> dict[str, Any]:
-    """The metadata's description of the layers, every value of it known and in range."""
+    """The metadata's description of the layers, every value of it known, in range and of its type."""
     try:
         (length,) = struct.unpack("<Q", content[:8])
         if length > min(LONGEST_HEADER, len(content) - 8):
@@ -148,8 +149,7 @@ def _description(content: bytes, where: str) -> dict[str, Any]:
         raise AuditError(f"{where} is no safetensors file with a description of its network: {error}") from error
     if len({layer.name for layer in checked.layers}) < len(checked.layers):
         raise AuditError(f"{where}: two layers have the same name")
-    plain: dict[str, Any] = described
-    return plain
+    return checked.model_dump()
 
 
 def _tensors(content: bytes, where: str) -> dict[str, Tensor]:
@@ -177,9 +177,15 @@ def _check_shapes(empty: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 def _check_forward(empty: nn.Module, expected: Expected) -> None:
     """Shapes only: on the meta device nothing is computed or allocated."""
     layers = empty.to_ann() if isinstance(empty, SpikingNetwork) else empty
+    neurons = empty.neurons if isinstance(empty, SpikingNetwork) else {}
     x = torch.empty(1, *expected.image_shape, device="meta")
     for name, layer in layers.eval().named_children():
+        if isinstance(layer, LIF):
+            raise ValueError(f"layer '{name}' is a neuron in a network that does not spike")
         x = layer(x)
+        if name in neurons and neurons[name].threshold.shape not in ((), (1,), (x.shape[1], *(1,) * (x.ndim - 2))):
+            shape = tuple(neurons[name].threshold.shape)
+            raise ValueError(f"the threshold of '{name}' is {shape}: it is one number, or one per channel")
         if x.numel() > LARGEST_ACTIVATION:
             raise ValueError(f"layer '{name}' gives {x.numel():,} numbers per image; at most {LARGEST_ACTIVATION:,}")
     if tuple(x.shape) != (1, expected.classes):

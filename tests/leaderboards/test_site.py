@@ -294,7 +294,7 @@ def test_the_files_are_listed(entries: list[Entry], tmp_path: Path) -> None:
 
 def hostile(root: Path) -> Path:
     """A site of which every submitted text is hostile."""
-    document = replaced(submitted(HOSTILE[:80], (0.4, 0.44), authors=(HOSTILE[:80],), summary=HOSTILE, flags=("odd",)))
+    document = replaced(submitted(HOSTILE[:80], (0.4, 0.44), authors=(HOSTILE[:80],), flags=("odd",)))
     document["results"][0]["defenses"][0]["flags"] = [HOSTILE]
     document["submission"]["licence"] = HOSTILE[:80]
     made = Record.model_validate(document)

@@ -1,5 +1,6 @@
 """The site in headless Chromium: what only a browser can tell. Nothing is downloaded, and nothing may be requested."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from leaderboards.entries import ROOT, load
 from leaderboards.site.build import write_site
 from tests.leaderboards.test_site import BOARD, fill, hostile, named
 
+ROWS = Path(__file__).parent.parent.parent / ROOT
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 HOW = (
     "install both: pip install playwright; apt-get install chromium (or another package with one of these commands: {})"
@@ -208,3 +211,18 @@ def test_a_board_is_whole_without_scripts(browser: Any, site: Path) -> None:
     assert not page.locator("#controls").is_visible()
     assert page.locator("#board button").count() == 0
     context.close()
+
+
+def test_the_committed_boards_are_readable_and_their_pictures_can_be_made(browser: Any, tmp_path: Path) -> None:
+    """AUDIT_SCREENSHOTS=docs writes the two pictures that the documentation shows."""
+    entries = load(ROWS)
+    write_site(entries, tmp_path / "site")
+    kept = Path(os.environ.get("AUDIT_SCREENSHOTS", tmp_path))
+    row = next(e for e in entries if (e.record.dataset.name, e.defense) == ("digits", "privatesnn"))
+    for picture, page in (("board", "boards/class-leakage-v1-digits.html"), ("row", f"rows/{row.hash}.html")):
+        visit = Visit(browser, tmp_path / "site" / page, 1400)
+        assert visit.said == []
+        path = kept / f"{picture}.png"
+        visit.page.screenshot(path=path, full_page=True, clip={"x": 0, "y": 0, "width": 1400, "height": 1250})
+        assert path.stat().st_size > 20_000
+        visit.page.close()

@@ -118,9 +118,9 @@ def test_another_network_under_the_same_name_is_not_taken_from_the_store() -> No
 
 
 def test_a_defense_that_nobody_registered_is_audited_and_its_fields_are_in_the_record() -> None:
-    record = run_audit(ScaledDown(factor=0.25, time_steps=9), "reconversion")
+    record = run_audit(ScaledDown(factor=0.25, time_steps=11), "reconversion")
     found = audited(record)
-    assert (found.defense, found.settings["factor"], found.time_steps) == ("scaled-down", 0.25, 9)
+    assert (found.defense, found.settings["factor"], found.time_steps) == ("scaled-down", 0.25, 11)
     assert record.settings_passed["scaled-down.factor"] == "0.25"
 
 

@@ -121,7 +121,7 @@ def test_every_profile_sets_every_component_for_every_data_set(profile: str, dat
     settings = request.settings
     components: list[Component[Any]] = [*request.compared, *request.attacks]
     parts = [settings.build(component) for component in components]
-    assert {type(part) for part in parts} >= {DEFENSES.get(name).factory for name in DEFENSES.names()}
+    assert {type(part) for part in parts} >= {component.factory for component in DEFENSES.select("all")}
     known = {group: {field.name for field in fields(cls)} for group, cls in GROUPS.items()}
     known |= {component.name: set(component.fields) for component in components}
     for kind in ("defense", "attack"):

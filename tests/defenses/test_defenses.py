@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from audit.contracts import DataAccess, Defense, DefenseContext, Images
 from audit.errors import AuditError
@@ -42,7 +42,9 @@ class Harness:
     instead: dict[str, Tensor] = field(default_factory=dict)
     made: dict[str, Tensor] = field(default_factory=dict)
 
-    def stored(self, stage: str, settings: Any, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    def stored(
+        self, stage: str, network: nn.Module, settings: Any, make: Callable[[], dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
         self.asked.append((stage, settings))
         self.made = make() | self.instead
         return self.made

@@ -117,7 +117,10 @@ def site(
     from leaderboards.entries import load
     from leaderboards.site.build import write_site
 
-    text = submitting.read_text(encoding="utf-8") if submitting is not None else None
+    try:
+        text = submitting.read_text(encoding="utf-8") if submitting is not None else None
+    except (OSError, ValueError) as error:
+        raise AuditError(f"--submitting {submitting} cannot be read: {error}") from error
     pages = write_site(load(records), out, text)
     print_text(f"{len(pages)} files, first {out / 'index.html'}")
 

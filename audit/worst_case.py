@@ -22,7 +22,7 @@ class WorstCase:
     lost: tuple[str, ...]
     why: Measurement | None
     at_least: bool = False
-    """A lost attack leaks more, where it has a value, than what is reported."""
+    """A lost attack leaks more, where it has a value, than what is reported; or it never came to an end, and might."""
 
 
 def worst_case(defenses: Sequence[DefenseResult | None]) -> WorstCase:
@@ -48,8 +48,12 @@ def worst_case(defenses: Sequence[DefenseResult | None]) -> WorstCase:
     leakages = [found[attack][place] for place, attack in enumerate(attacks)]
     reported = [m.value for m in leakages if m is not None and m.value is not None]
     mean = sum(reported) / len(reported) if reported else 0.0
-    at_least = any(max(values[attack], default=0.0) > mean for attack in lost)
+    at_least = any(max(values[attack], default=0.0) > mean or _never_ended(found[attack]) for attack in lost)
     return WorstCase(tuple(attacks), tuple(m for m in leakages if m is not None), lost, why, at_least)
+
+
+def _never_ended(leakages: Sequence[Measurement | None]) -> bool:
+    return all(m is None or m.status in ("failed", "timed-out") for m in leakages)
 
 
 def find_attack(defense: DefenseResult | None, attack: str) -> AttackResult | None:

@@ -103,7 +103,7 @@ def worst_of(defenses: Sequence[DefenseResult | None], seeds: Sequence[int], not
         return Number.absent("fraction", "not-applicable", "no attack brings images from this target"), none
     lost = f"Without a value under every seed, so not in the choice: {', '.join(worst.lost)}."
     if worst.at_least:
-        lost += " One of them leaks more where it has a value: the number is a lower bound, and unranked."
+        lost += " One of them leaks more where it has a value, or never ended: a lower bound, and unranked."
     mark = notes.mark(lost) if worst.lost else ""
     numbers = [Number.of(leakage) for leakage in worst.leakages]
     return over_seeds(numbers, seeds), Words(", ".join(dict.fromkeys(worst.attacks)), mark)

@@ -111,6 +111,27 @@ def test_a_spiking_network_of_ones_own_goes_through_every_attack(tiny_store: Pat
     assert [a.images_hash for a in read.attacks] == [a.images_hash for a in own.attacks]
 
 
+class Signed(nn.Module):
+    """The same layers and weights whatever its sign."""
+
+    def __init__(self, sign: int) -> None:
+        super().__init__()
+        self.out, self.sign = nn.Linear(256, 10), sign
+        nn.init.eye_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.sign * self.out(x.flatten(1))
+        return logits
+
+
+def test_what_forward_does_is_never_taken_from_the_store() -> None:
+    """Class, weights and layers are equal; the answers are not."""
+    found = [audited(run_audit(Signed(sign), "reconversion")) for sign in (1, -1)]
+    assert found[0].target_hash == found[1].target_hash
+    assert found[0].attacks[0].images_hash != found[1].attacks[0].images_hash
+
+
 def test_another_network_under_the_same_name_is_not_taken_from_the_store() -> None:
     first, second = nn.Sequential(nn.Flatten(), nn.Linear(256, 10)), nn.Sequential(nn.Flatten(), nn.Linear(256, 10))
     hashes = {audited(run_audit(network, "reconversion")).target_hash for network in (first, second)}

@@ -222,6 +222,14 @@ def test_an_attack_without_a_value_under_one_seed_is_out_of_the_choice_and_named
     assert worst.at_least, "one failure of the strongest attack must not make a target look better"
 
 
+@pytest.mark.parametrize("status", ["failed", "timed-out"])
+def test_a_target_on_which_the_strongest_attack_never_ends_is_a_lower_bound(status: Status) -> None:
+    weak = attack("weak", 55.0)
+    lost = attack("strong", None, status=status, reason="too slow")
+    worst = worst_case(judged([defense("a", [weak, lost], NULLS)], UNDEFENDED))
+    assert (worst.attacks, worst.lost, worst.at_least) == (("weak",), ("strong",), True)
+
+
 def test_ranks_are_groups_that_intervals_separate() -> None:
     def number(low: float | None, high: float | None) -> Number:
         return Number(0.5, "fraction", low, high)

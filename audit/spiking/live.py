@@ -20,7 +20,8 @@ class Live(nn.Module):
     def __init__(self, inner: nn.Module, token: str) -> None:
         super().__init__()
         self.inner, self.token = inner, token
-        _KEPT.setdefault(token, copy.deepcopy(inner))
+        if token not in _KEPT:
+            _KEPT[token] = copy.deepcopy(inner)
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.inner(x)

@@ -36,8 +36,7 @@ def _one(record: Record, name: str) -> str:
         text = f"{name} classifies {_percent(accuracy)} of the test images correctly{against}"
     worst = worst_case(defenses)
     if worst.leakages:
-        least = "at least " if worst.at_least else ""
-        text += f"; its class leakage is {least}{_leak(worst)}, where 100 % is real images and 0 an untrained network"
+        text += f"; its class leakage is {_leak(worst)}, where 100 % is real images and 0 an untrained network"
     else:
         reason = f" ({worst.why.reason})" if worst.why and worst.why.reason else ""
         text += f"; no attack on it has a leakage, so it is unknown{reason}"
@@ -56,7 +55,8 @@ def _one(record: Record, name: str) -> str:
 
 
 def _leak(worst: WorstCase) -> str:
-    return f"{_percent(_value(worst))} by {' and '.join(dict.fromkeys(worst.attacks))}"
+    least = "at least " if worst.at_least else ""
+    return f"{least}{_percent(_value(worst))} by {' and '.join(dict.fromkeys(worst.attacks))}"
 
 
 def _value(worst: WorstCase) -> float:

@@ -17,5 +17,5 @@ def accept(verdict: Verdict, root: Path) -> Entry:
         raise AuditError("only an archive that was accepted becomes a row")
     contents = verdict.opened.contents
     entry = add(verdict.opened.record, contents[SCORES], contents.get(PICTURES), root)
-    entry.verification.write_text(verdict.document(), encoding="utf-8")
+    entry.verification.write_text(verdict.document(entry.hash), encoding="utf-8")
     return entry

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from audit.flags import FLAGS
-from audit.records import DefenseResult
+from audit.records import AttackResult, DefenseResult
 from audit.worst_case import worst_case
 from leaderboards.cells import Cell, Column, Footnotes, Number, Table, Words, over_seeds
 from leaderboards.entries import Entry, changed_options, suite_of
@@ -56,6 +56,8 @@ class Row:
     flags: tuple[str, ...]
     checked: str
     externals: tuple[Entry, ...]
+    results: tuple[DefenseResult, ...]
+    """The target under each seed, external attacks among its own."""
 
     @property
     def authors(self) -> str:
@@ -124,8 +126,7 @@ def _group(row: Row) -> tuple[str, ...]:
 
 
 def _rankable(row: Row) -> bool:
-    results = row.entry.results()
-    return MASKED not in row.flags and not worst_case(results).at_least
+    return MASKED not in row.flags and not worst_case(row.results).at_least
 
 
 def _row(entry: Entry, externals: Sequence[Entry], notes: Footnotes) -> Row:
@@ -146,22 +147,29 @@ def _row(entry: Entry, externals: Sequence[Entry], notes: Footnotes) -> Row:
         leakage,
         stronger.text,
         claimed,
-        scale_of(results),
+        scale_of(merged),
         tuple(flags_of(results)),
         _checked(entry),
         about,
+        tuple(merged),
     )
 
 
 def _with(result: DefenseResult, seed: int, externals: Sequence[Entry]) -> DefenseResult:
     """The target with the external attacks on it; one that was run on other weights does not count."""
-    extra = []
+    attacks, untrained = list(result.attacks), list(result.untrained)
     for entry in externals:
         found = {r.seed: d for r, d in zip(entry.record.results, entry.results(), strict=True)}.get(seed)
         if found is not None and found.target_hash == result.target_hash:
-            by = entry.record.submission.authors[0] if entry.record.submission else "a third party"
-            extra += [a.model_copy(update={"attack": f"{a.attack}, by {by}"}) for a in found.attacks]
-    return result.model_copy(update={"attacks": (*result.attacks, *extra)})
+            attacks += [_signed(attack, entry) for attack in found.attacks]
+            untrained += [_signed(attack, entry) for attack in found.untrained]
+    return result.model_copy(update={"attacks": tuple(attacks), "untrained": tuple(untrained)})
+
+
+def _signed(attack: AttackResult, entry: Entry) -> AttackResult:
+    """Under a name that no other record's attack has."""
+    by = entry.record.submission.authors[0] if entry.record.submission else "a third party"
+    return attack.model_copy(update={"attack": f"{attack.attack}, by {by} ({entry.hash[:8]})"})
 
 
 def _energy(result: DefenseResult) -> Number:
@@ -172,8 +180,10 @@ def _energy(result: DefenseResult) -> Number:
 
 
 def _checked(entry: Entry) -> str:
+    """How far somebody ran it again, where what they found is about this very record."""
     try:
-        return str(json.loads(entry.verification.read_text(encoding="utf-8"))["rerun"])
+        found = json.loads(entry.verification.read_text(encoding="utf-8"))
+        return str(found["rerun"]) if found["record"] == entry.hash and found["accepted"] is True else CLAIMED
     except (OSError, ValueError, KeyError, TypeError):
         return CLAIMED
 

@@ -174,6 +174,8 @@ def add(record: Record, scores: bytes, pictures: bytes | None, root: Path = ROOT
 
 def load(root: Path = ROOT) -> list[Entry]:
     """Every row under ``root``, by path. Raises AuditError naming the first file that is not where it belongs."""
+    if not root.is_dir():
+        raise AuditError(f"there are no records in {root}: it is no folder; name another with --records")
     return [_checked(path, root) for path in sorted(_records(root))]
 
 

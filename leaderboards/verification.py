@@ -55,10 +55,11 @@ class Verdict:
         lines = [f"{f.check:<{width}}  {f.state:<11}  {f.detail}" for f in self.findings]
         return "\n".join([*lines, f"verdict: {'accepted' if self.accepted else 'refused'}"])
 
-    def document(self) -> str:
-        """For a file beside the record."""
+    def document(self, record: str) -> str:
+        """For a file beside the record with that hash."""
         found = [{"check": f.check, "state": f.state, "detail": f.detail} for f in self.findings]
         whole = {
+            "record": record,
             "accepted": self.accepted,
             "rerun": "claimed" if self.rerun == "none" else self.rerun,
             "version": __version__,

@@ -1,3 +1,4 @@
+import json
 import re
 from collections.abc import Mapping, Sequence
 from html.parser import HTMLParser
@@ -101,7 +102,8 @@ def fill(root: Path) -> list[Entry]:
     best = add(submitted("quiet", (0.10, 0.12, 0.11), 0.90), scores, PICTURE + b"pixels", root)
     add(submitted("loud", (0.60, 0.64, 0.62), 0.95, flags=("transfer-beats-direct",)), scores, None, root)
     clumsy = add(submitted("clumsy", (0.70, 0.74, 0.72), 0.80, paper="https://example.org/paper"), scores, None, root)
-    clumsy.verification.write_text('{"rerun": "attacks"}')
+    checked = {"record": clumsy.hash, "accepted": True, "rerun": "attacks"}
+    clumsy.verification.write_text(json.dumps(checked), encoding="utf-8")
     add(submitted("masked", (0.01, 0.02, 0.01), 0.96, flags=(MASKED,)), scores, None, root)
     add(submitted("unmeasured", (None, None, None), 0.85), scores, None, root)
     add(submitted("ann", (0.5, 0.5, 0.52), 0.97, steps=None), scores, None, root)

@@ -127,7 +127,9 @@ def test_the_board_says_how_far_a_row_was_checked(rerun: Any, shown: str, good: 
 
 def test_a_row_that_nobody_else_checked_is_a_claim(good: Contents, tmp_path: Path) -> None:
     entry = add(good.record, good.files[SCORES], None, tmp_path)
-    for content in (None, "", "[]", "{}", '"x"'):
+    another = {"record": "0" * 64, "accepted": True, "rerun": "all"}
+    refused = {"record": entry.hash, "accepted": False, "rerun": "all"}
+    for content in (None, "", "[]", "{}", '"x"', '{"rerun": "all"}', json.dumps(another), json.dumps(refused)):
         if content is not None:
             entry.verification.write_text(content, encoding="utf-8")
         assert boards(load(tmp_path))[0].rows[0].checked == "claimed"
@@ -217,7 +219,7 @@ def test_a_stronger_attack_by_a_third_party_becomes_the_headline(good: Contents,
     entry, row = external_board(good, stronger(good, about), tmp_path)
     assert entry.path.relative_to(tmp_path / "records").parts[:3] == ("external", "digits", about)
     assert row.leakage.value > row.claimed.value + 0.1
-    assert row.worst == "reconversion, by C. Breaker"
+    assert row.worst == f"reconversion, by C. Breaker ({entry.hash[:8]})"
     assert [e.hash for e in row.externals] == [entry.hash]
 
 
@@ -293,6 +295,6 @@ def test_a_rerun_takes_no_value_of_a_stranger_for_an_option_and_reads_no_file_th
 
 
 def test_what_was_found_is_written_as_json(good: Contents, tmp_path: Path) -> None:
-    found = json.loads(verify(good.write(tmp_path / "a.zip")).document())
-    assert (found["accepted"], found["rerun"]) == (True, "claimed")
+    found = json.loads(verify(good.write(tmp_path / "a.zip")).document("0" * 64))
+    assert (found["record"], found["accepted"], found["rerun"]) == ("0" * 64, True, "claimed")
     assert {"check", "state", "detail"} == set(found["findings"][0])

@@ -11,7 +11,7 @@ from leaderboards.entries import ROOT
 
 Format = Literal["terminal", "csv", "md", "tex", "html"]
 Level = Literal["none", "attacks", "all"]
-Records = Annotated[Path, typer.Option(help="Where the rows lie.")]
+Records = Annotated[Path, typer.Option(help="Where the rows lie.", show_default="those that come along")]
 
 out_console = Console()
 
@@ -24,8 +24,10 @@ def submit(
     defense: Annotated[str | None, typer.Option(help="Which, where the run audited several.")] = None,
     paper: Annotated[str | None, typer.Option(help="A link.")] = None,
     code: Annotated[str | None, typer.Option(help="A link.")] = None,
+    archive: Annotated[str | None, typer.Option(help="A link: where this archive will stay.")] = None,
     code_file: Annotated[
-        Path | None, typer.Option(help="The file that registers the defense, for a re-run by those who trust it.")
+        Path | None,
+        typer.Option(help="The file with the defense, or the external attack, for a re-run by those who trust it."),
     ] = None,
     external: Annotated[
         str | None, typer.Option(help="The hash of the row that this stronger attack is about.")
@@ -42,28 +44,31 @@ def submit(
 
     asked = defense or audited(Record.read(run / "record.json"))
     try:
-        who = Submission(name=name or asked, authors=tuple(author), paper=paper, code=code, licence=licence)
+        links = {"paper": paper, "code": code, "archive": archive}
+        who = Submission.model_validate({"name": name or asked, "authors": author, "licence": licence, **links})
     except ValidationError as error:
         first = error.errors()[0]
         raise AuditError(f"--{first['loc'][0]}: {first['msg'][0].lower()}{first['msg'][1:]}") from error
-    archive = out or Path(f"{asked}.zip")
-    pack(run, who, archive, asked, code_file, external)
-    verdict = check(archive)
+    made = out or Path(f"{asked}.zip")
+    pack(run, who, made, asked, code_file, external)
+    verdict = check(made)
     print_text(verdict.text())
     if not verdict.accepted:
-        archive.unlink()
-        raise AuditError(f"{archive} was not kept: it would be refused")
-    print_text(f"archive  {archive}")
+        made.unlink()
+        raise AuditError(f"{made} was not kept: it would be refused")
+    print_text(f"archive  {made}")
 
 
 def verify(
     archive: Annotated[Path, typer.Argument(help="What `submit` made, or the .json of a committed row.")],
     rerun: Annotated[Level, typer.Option(help="Run again and compare: nothing, the attacks, or everything.")] = "none",
     data_root: Annotated[Path | None, typer.Option(help="Where the data is. Default: AUDIT_DATA.")] = None,
-    store: Annotated[Path | None, typer.Option(help="Where stages are kept. Default: AUDIT_STORE.")] = None,
+    store: Annotated[
+        Path | None, typer.Option(help="Stages of a re-run, for --rerun attacks. Default: none but its own.")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0.")] = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads. Default: torch's.")] = None,
-    trust_code: Annotated[bool, typer.Option("--trust-code", help="Run the defense that it brings along.")] = False,
+    trust_code: Annotated[bool, typer.Option("--trust-code", help="Run the code that it brings along.")] = False,
     accept: Annotated[Path | None, typer.Option(help="Where it is accepted, add its row under this folder.")] = None,
 ) -> None:
     """Check a submission: exit code 0 and 'accepted', or 1 and what is wrong with it."""
@@ -72,12 +77,14 @@ def verify(
     from leaderboards.verification import verify as check
     from leaderboards.verification import verify_row
 
+    if store is not None and trust_code:
+        raise AuditError("--store and --trust-code do not go together: code that is run could write in the store")
     if archive.suffix == ".json":
         verdict = verify_row(archive, data_root)
     else:
         machine = Machine(data_root, store, threads, device)
-        again = {"none": None, "attacks": rerun_attacks(machine), "all": rerun_all(machine, trust_code)}[rerun]
-        verdict = check(archive, rerun, data_root, again)
+        reruns = {"none": None, "attacks": rerun_attacks(machine, trust_code), "all": rerun_all(machine, trust_code)}
+        verdict = check(archive, rerun, data_root, reruns[rerun])
     print_text(verdict.text())
     if not verdict.accepted:
         raise SystemExit(1)

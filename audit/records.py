@@ -183,11 +183,12 @@ class Submission(_Model):
     authors: Annotated[tuple[Line, ...], Field(min_length=1, max_length=100)]
     paper: Link | None = None
     code: Link | None = None
+    archive: Link | None = Field(default=None, description="where the submitted archive, weights included, stays")
     licence: Line = Field(description="of weights and record, as SPDX names it")
 
 
 class External(_Model):
-    """A third party's stronger attack on targets that already have a row: its headline becomes this record's."""
+    """A third party's attack on targets that already have a row. Where it is stronger, the row's headline is its."""
 
     about: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] = Field(description="hash of the record of that row")
 

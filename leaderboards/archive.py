@@ -19,10 +19,11 @@ RECORD = "record.json"
 SCORES = "scores.npz"
 PICTURES = "pictures.png"
 DEFENSE = "defense.py"
+ATTACK = "attack.py"
 PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 LARGEST_PICTURE = 2**14  # pixels of a side
 TARGET = re.compile(r"targets/[A-Za-z0-9_-]{1,80}-seed[0-9]{1,10}\.safetensors")
-NAMES = (MANIFEST, RECORD, SCORES, PICTURES, DEFENSE)
+NAMES = (MANIFEST, RECORD, SCORES, PICTURES, DEFENSE, ATTACK)
 
 # Weights and float features hardly compress; what does so a hundredfold is a bomb.
 LIMITS = Limits(files=200, packed=2 * 2**30, unpacked=4 * 2**30, ratio=200)

@@ -1,25 +1,28 @@
 """One board per suite and data set: a row per submitted record, ranked by the attack that leaks most."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from audit.flags import FLAGS
-from audit.records import AttackResult, DefenseResult
+from audit.records import DefenseResult
 from audit.worst_case import worst_case
 from leaderboards.cells import Cell, Column, Footnotes, Number, Table, Words, over_seeds
+from leaderboards.checking import checked
 from leaderboards.entries import Entry, changed_options, suite_of
-from leaderboards.leakage import MASKED, SCALE, flags_of, rank_groups, scale_of, worst_of
+from leaderboards.externals import why_not, with_externals
+from leaderboards.leakage import MASKED, SCALE, flags_of, lost_attacks, rank_groups, scale_of, worst_of
 from leaderboards.lookups import ACCESS
 
 ENERGY = "energy ratio ANN/SNN, total over T, 45nm-float32"
-CLAIMED = "claimed"
 UNRANKED = "unranked"
+# Fewer have intervals as wide as the scale, and whoever may choose them can choose the best.
+LEAST_SEEDS = 3
 HEADLINES = (
     Column("rank"),
     Column("defense"),
     Column("submitted by"),
     Column("network, profile"),
+    Column("seeds"),
     Column("T", "count", "time-steps"),
     Column("access to private data"),
     Column("test accuracy", "measured", "fraction", "higher is better"),
@@ -34,9 +37,13 @@ HEADLINES = (
 REMARKS = (
     SCALE,
     "The worst attack is chosen, for every seed, on the other seeds. Rank: one more than the number of rows of one "
-    "network, profile and data split whose interval lies wholly below; rows of a rank are not separated. One seed has "
-    "no interval over seeds and no rank.",
-    "Checked: 'claimed' is a record whose numbers follow from its raw scores; 'attacks' and 'all' were run again.",
+    "network, profile and data split whose interval lies wholly below; rows of a rank are not separated. A rank needs "
+    f"the seeds 0, 1, 2 and so on, {LEAST_SEEDS} or more.",
+    "Intervals are over seeds: of the teacher, the defense and its attacks. All seeds share one data split and one "
+    "evaluator; what another split or evaluator would change is not in them.",
+    "Access to private data: what the defense was handed besides the teacher, which learned from all of it.",
+    "Checked: 'claimed' is a record whose numbers follow from its raw scores; 'attacks' and 'all' were run again by "
+    "somebody else than its submitter.",
 )
 
 
@@ -56,6 +63,8 @@ class Row:
     flags: tuple[str, ...]
     checked: str
     externals: tuple[Entry, ...]
+    pending: tuple[tuple[Entry, str], ...]
+    """External results that are not in force, and why."""
     results: tuple[DefenseResult, ...]
     """The target under each seed, external attacks among its own."""
 
@@ -71,6 +80,10 @@ class Row:
         changed = len(changed_options(record))
         more = [f"{changed} option{'s' * (changed > 1)} changed"] if changed else []
         return ", ".join([record.results[0].teacher.architecture, record.profile, *more])
+
+    @property
+    def seeds(self) -> str:
+        return ", ".join(str(result.seed) for result in self.entry.record.results)
 
     @property
     def time_steps(self) -> str:
@@ -105,7 +118,7 @@ def boards(entries: Sequence[Entry]) -> list[Board]:
 
 
 def _board(suite: str, dataset: str, entries: Sequence[Entry], externals: Sequence[Entry]) -> Board:
-    rows = [_row(entry, externals, Footnotes()) for entry in entries]
+    rows = [_row(entry, externals) for entry in entries]
     ranks: dict[str, str] = {}
     for group in dict.fromkeys(_group(row) for row in rows):
         fit = {row.entry.hash: row.leakage for row in rows if _group(row) == group and _rankable(row)}
@@ -126,50 +139,36 @@ def _group(row: Row) -> tuple[str, ...]:
 
 
 def _rankable(row: Row) -> bool:
-    return MASKED not in row.flags and not worst_case(row.results).at_least
+    seeds = {result.seed for result in row.entry.record.results}
+    chosen = len(seeds) < LEAST_SEEDS or seeds != set(range(len(seeds)))
+    return not chosen and MASKED not in row.flags and not worst_case(row.results).at_least
 
 
-def _row(entry: Entry, externals: Sequence[Entry], notes: Footnotes) -> Row:
+def _row(entry: Entry, externals: Sequence[Entry]) -> Row:
     results = entry.results()
     seeds = [result.seed for result in entry.record.results]
-    about = tuple(e for e in externals if e.record.external is not None and e.record.external.about == entry.hash)
-    claimed, worst = worst_of(results, seeds, notes)
-    merged = [_with(result, seed, about) for result, seed in zip(results, seeds, strict=True)]
-    leakage, stronger = worst_of(merged, seeds, notes) if about else (claimed, worst)
-    energies = [_energy(result) for result in results]
+    about = [e for e in externals if e.record.external is not None and e.record.external.about == entry.hash]
+    reasons = {e.hash: why_not(e, entry) for e in about}
+    valid = tuple(e for e in about if reasons[e.hash] is None)
+    merged = [with_externals(result, seed, valid) for result, seed in zip(results, seeds, strict=True)]
     submission = entry.record.submission
+    leakage, worst = worst_of(merged, seeds, Footnotes())
     return Row(
         entry,
         submission.name if submission else entry.defense,
         UNRANKED,
         over_seeds([Number.of(result.accuracy) for result in results], seeds),
-        over_seeds(energies, seeds),
+        over_seeds([_energy(result) for result in results], seeds),
         leakage,
-        stronger.text,
-        claimed,
+        worst.text,
+        worst_of(results, seeds, Footnotes())[0],
         scale_of(merged),
         tuple(flags_of(results)),
-        _checked(entry),
-        about,
+        checked(entry),
+        valid,
+        tuple((e, why) for e in about if (why := reasons[e.hash]) is not None),
         tuple(merged),
     )
-
-
-def _with(result: DefenseResult, seed: int, externals: Sequence[Entry]) -> DefenseResult:
-    """The target with the external attacks on it; one that was run on other weights does not count."""
-    attacks, untrained = list(result.attacks), list(result.untrained)
-    for entry in externals:
-        found = {r.seed: d for r, d in zip(entry.record.results, entry.results(), strict=True)}.get(seed)
-        if found is not None and found.target_hash == result.target_hash:
-            attacks += [_signed(attack, entry) for attack in found.attacks]
-            untrained += [_signed(attack, entry) for attack in found.untrained]
-    return result.model_copy(update={"attacks": tuple(attacks), "untrained": tuple(untrained)})
-
-
-def _signed(attack: AttackResult, entry: Entry) -> AttackResult:
-    """Under a name that no other record's attack has."""
-    by = entry.record.submission.authors[0] if entry.record.submission else "a third party"
-    return attack.model_copy(update={"attack": f"{attack.attack}, by {by} ({entry.hash[:8]})"})
 
 
 def _energy(result: DefenseResult) -> Number:
@@ -177,15 +176,6 @@ def _energy(result: DefenseResult) -> Number:
         return Number.absent("ratio", "not-applicable", "the target is an ANN, its energy is the teacher's")
     found = next((m for m in result.energy.measurements if m.name == ENERGY), None)
     return Number.of(found) if found else Number.absent("ratio", "undefined", "not measured")
-
-
-def _checked(entry: Entry) -> str:
-    """How far somebody ran it again, where what they found is about this very record."""
-    try:
-        found = json.loads(entry.verification.read_text(encoding="utf-8"))
-        return str(found["rerun"]) if found["record"] == entry.hash and found["accepted"] is True else CLAIMED
-    except (OSError, ValueError, KeyError, TypeError):
-        return CLAIMED
 
 
 def table(board: Board) -> Table:
@@ -200,12 +190,13 @@ def table(board: Board) -> Table:
                 Words(row.name),
                 Words(row.authors),
                 Words(row.comparable),
+                Words(row.seeds),
                 Words(row.time_steps),
                 Words(row.access),
                 row.accuracy,
                 row.energy,
                 row.leakage,
-                Words(row.worst),
+                lost_attacks(worst_case(row.results), row.worst, notes),
                 before,
                 Words(", ".join(row.flags) or "none"),
                 Words(row.checked),

@@ -203,7 +203,8 @@ def over_seeds(numbers: Sequence[Number], seeds: Sequence[int]) -> Number:
 
     One seed without a value leaves the cell without a value: a mean over the survivors would flatter. Where values were
     cut to a range, the interval is that of the uncut ones, cut afterwards: three times 0 is no certainty of 0.
-    ``n`` becomes the images per seed (the smallest).
+    Values that are the same under every seed have no interval: nothing was seen of how they spread. ``n`` becomes the
+    images per seed (the smallest).
     """
     if len(numbers) == 1:
         return numbers[0]
@@ -222,6 +223,9 @@ def over_seeds(numbers: Sequence[Number], seeds: Sequence[int]) -> Number:
     uncut = [v if number.unclipped is None else number.unclipped for v, number in zip(values, numbers, strict=True)]
     centre = math.fsum(uncut) / len(uncut)
     deviation = math.sqrt(math.fsum((value - centre) ** 2 for value in uncut) / (len(uncut) - 1))
+    if deviation == 0:
+        same = f"the same under all {len(values)} seeds"
+        return Number(mean, unit, interval=same, n=n, reason="; ".join(reasons) or None)
     half = float(stdtrit(len(uncut) - 1, 0.975)) * deviation / math.sqrt(len(uncut))
     low, high = min(centre - half, mean), max(centre + half, mean)
     if unit == "fraction":

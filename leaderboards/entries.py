@@ -14,7 +14,7 @@ from audit.errors import AuditError
 from audit.records import DefenseResult, Record, SeedResult
 from audit.suites import CURRENT, SUITES
 
-ROOT = Path("leaderboards/records")
+ROOT = Path(__file__).parent / "records"
 UNDEFENDED = "data-free-conversion"
 EXTERNAL = "external"
 # It becomes a folder's.
@@ -87,9 +87,23 @@ def suite_of(record: Record) -> str:
 
 
 def changed_options(record: Record) -> tuple[str, ...]:
-    """'measure.batch_size=50', ...: options passed beside the defense's own, that make the row one of another kind."""
-    own = ("defense", audited(record))
-    return tuple(f"{k}={v}" for k, v in sorted(record.settings_passed.items()) if k.partition(".")[0] not in own)
+    """'measure.batch_size=50', ...: options passed beside the defense's own, that make the row one of another kind.
+
+    'defense.time_steps' is one: it reaches the undefended network that the defense is compared with.
+    """
+    name = audited(record)
+    shared = {
+        f"defense.{field}"
+        for r in record.results
+        for d in r.defenses
+        if d.defense == UNDEFENDED != name
+        for field in d.settings
+    }
+    return tuple(
+        f"{key}={value}"
+        for key, value in sorted(record.settings_passed.items())
+        if key in shared or key.partition(".")[0] not in ("defense", name)
+    )
 
 
 def row(record: Record, defense: str) -> Record:

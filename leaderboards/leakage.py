@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from audit.flags import FLAGS
 from audit.records import AttackResult, DefenseResult, Direction, EvidenceKind, Record
-from audit.worst_case import DISTANCE, REAL_DISTANCE, find_attack, measurement, worst_case
+from audit.worst_case import DISTANCE, REAL_DISTANCE, WorstCase, find_attack, measurement, worst_case
 from leaderboards.cells import Cell, Column, Footnotes, Number, Words, formatted, over_seeds
 from leaderboards.lookups import (
     MOVED_UNIT,
@@ -101,12 +101,16 @@ def worst_of(defenses: Sequence[DefenseResult | None], seeds: Sequence[int], not
         if worst.why is not None:
             return Number.absent("fraction", worst.why.status, worst.why.reason), none
         return Number.absent("fraction", "not-applicable", "no attack brings images from this target"), none
+    numbers = [Number.of(leakage) for leakage in worst.leakages]
+    return over_seeds(numbers, seeds), lost_attacks(worst, ", ".join(dict.fromkeys(worst.attacks)), notes)
+
+
+def lost_attacks(worst: WorstCase, text: str, notes: Footnotes) -> Words:
+    """``text`` with a footnote on the attacks that were not in the choice."""
     lost = f"Without a value under every seed, so not in the choice: {', '.join(worst.lost)}."
     if worst.at_least:
         lost += " One of them leaks more where it has a value, or never ended: a lower bound, and unranked."
-    mark = notes.mark(lost) if worst.lost else ""
-    numbers = [Number.of(leakage) for leakage in worst.leakages]
-    return over_seeds(numbers, seeds), Words(", ".join(dict.fromkeys(worst.attacks)), mark)
+    return Words(text, notes.mark(lost) if worst.lost else "", missing=not worst.attacks)
 
 
 def scale_of(defenses: Sequence[DefenseResult | None]) -> str:

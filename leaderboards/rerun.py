@@ -10,14 +10,14 @@ from pathlib import Path
 from audit.errors import AuditError, Unchecked
 from audit.records import DefenseResult, Record
 from audit.worst_case import worst_case
-from leaderboards.archive import DEFENSE
+from leaderboards.archive import ATTACK, DEFENSE
 from leaderboards.entries import UNDEFENDED, audited, results_of
 from leaderboards.verification import Check, Opened
 
 CHECKPOINT = "checkpoint"
 # Another machine adds in another order: attacks that take hundreds of steps end in other images of the same kind. On
-# the same machine with the same versions all differences are 0.
-TOLERANCES = {"accuracy": 0.02, "leakage of an attack": 0.10, "worst leakage": 0.05, "AUC": 0.05}
+# the same machine with the same versions all differences are 0. The energy's is relative.
+TOLERANCES = {"accuracy": 0.02, "energy": 0.05, "leakage of an attack": 0.10, "worst leakage": 0.05, "AUC": 0.05}
 # A stranger's options that name files here.
 NEVER_PASSED = ("measure.inception_weights",)
 
@@ -32,8 +32,9 @@ class Machine:
     device: str = "auto"
 
 
-def rerun_attacks(machine: Machine) -> Check:
-    """Run the suite on the submitted weights; no code of the submitter's runs."""
+def rerun_attacks(machine: Machine, trust_code: bool = False) -> Check:
+    """Run the suite on the submitted weights: no code of the submitter's runs, but for the attack of an external
+    result, which needs ``trust_code``."""
 
     def check(opened: Opened) -> str:
         with tempfile.TemporaryDirectory(prefix="audit-verify-") as made:
@@ -41,7 +42,8 @@ def rerun_attacks(machine: Machine) -> Check:
             for seed, content in opened.targets.items():
                 (work / f"target-seed{seed}.safetensors").write_bytes(content)
             path = {f"{CHECKPOINT}.path": str(work / "target-seed{seed}.safetensors")}
-            again = _run(opened.record, CHECKPOINT, path, work, machine)
+            attacks = _attacks(opened, work, trust_code)
+            again = _run(opened.record, CHECKPOINT, attacks, path, work, machine)
         return compare(opened.record, again, CHECKPOINT)
 
     return check
@@ -64,13 +66,36 @@ def rerun_all(machine: Machine, trust_code: bool) -> Check:
                 asked = name
             else:
                 raise Unchecked(f"the code of '{name}' is neither here nor in the archive")
-            again = _run(opened.record, asked, {}, work, machine)
+            again = _run(opened.record, asked, _attacks(opened, work, trust_code), {}, work, machine)
         return compare(opened.record, again, name)
 
     return check
 
 
-def _run(record: Record, defense: str, settings: Mapping[str, str], work: Path, machine: Machine) -> Record:
+def _attacks(opened: Opened, work: Path, trust_code: bool) -> str:
+    """What ``--attack`` is given: the suites, and what the record has beside them."""
+    from audit.registry import ATTACKS
+    from audit.suites import SUITES
+
+    record = opened.record
+    ran = {a.attack for result in record.results for d in result.defenses for a in d.attacks}
+    ran -= {entry.label for suite in record.suites for entry in SUITES[suite].entries}
+    more = {label.partition(" (")[0] for label in ran}
+    known = more & set(ATTACKS.names())
+    asked = [*record.suites, *sorted(known)]
+    if more - known and ATTACK not in opened.contents:
+        raise Unchecked(f"the code of '{min(more - known)}' is neither here nor in the archive")
+    if more - known:
+        if not trust_code:
+            raise Unchecked(f"its {ATTACK} is somebody else's code; --trust-code runs it")
+        (work / ATTACK).write_bytes(opened.contents[ATTACK])
+        asked.append(str(work / ATTACK))
+    return ",".join(asked)
+
+
+def _run(
+    record: Record, defense: str, attacks: str, settings: Mapping[str, str], work: Path, machine: Machine
+) -> Record:
     """The record of the same audit of ``defense``, made by a process of its own."""
     kept = {k: v for k, v in record.settings_passed.items() if k not in NEVER_PASSED}
     if defense == CHECKPOINT:
@@ -78,7 +103,7 @@ def _run(record: Record, defense: str, settings: Mapping[str, str], work: Path, 
     seeds = ",".join(str(result.seed) for result in record.results)
     options = {
         "defense": defense,
-        "attack": ",".join(record.suites),
+        "attack": attacks,
         "profile": record.profile,
         "dataset": record.dataset.name,
         "model": record.results[0].teacher.architecture,
@@ -86,7 +111,8 @@ def _run(record: Record, defense: str, settings: Mapping[str, str], work: Path, 
         "device": machine.device,
         "out": work / "run",
         "data-root": machine.data_root and machine.data_root.absolute(),
-        "store": machine.store and machine.store.absolute(),
+        # Nobody's: what another run left in a store would be compared with itself.
+        "store": machine.store.absolute() if machine.store else work / "store",
         "threads": machine.threads,
     }
     # One word each: no value of a stranger's is taken for an option.
@@ -115,12 +141,14 @@ def compare(claimed: Record, again: Record, name: str) -> str:
     own = audited(claimed)
     largest = dict.fromkeys(TOLERANCES, 0.0)
     pairs = [(results_of(claimed, own), results_of(again, name), own)]
-    if own != UNDEFENDED:
+    if own != UNDEFENDED and claimed.external is None:
         pairs.append((results_of(claimed, UNDEFENDED), results_of(again, UNDEFENDED), UNDEFENDED))
     for before, after, target in pairs:
         for first, second, result in zip(before, after, claimed.results, strict=True):
             where = f"seed {result.seed}, {target}"
             _near("accuracy", first.accuracy.value, second.accuracy.value, f"{where}: accuracy", largest)
+            ratio, again_ratio = _energy(first), _energy(second)
+            _near("energy", ratio, again_ratio, f"{where}: energy ratio", largest, scale=ratio or 1.0)
             _compare_attacks(first, second, where, largest)
         _near("worst leakage", _worst(before), _worst(after), f"{target}: worst leakage", largest)
     shown = ", ".join(f"{what} {value:.3f} (of {TOLERANCES[what]:g})" for what, value in largest.items())
@@ -144,17 +172,23 @@ def _compare_attacks(first: DefenseResult, second: DefenseResult, where: str, la
                 _near("AUC", m.value, found[m.name], f"{place}: {m.name}", largest)
 
 
-def _near(what: str, claimed: float | None, here: float | None, where: str, largest: dict[str, float]) -> None:
+def _near(
+    what: str, claimed: float | None, here: float | None, where: str, largest: dict[str, float], scale: float = 1.0
+) -> None:
     if claimed is None and here is None:
         return
     if claimed is None or here is None:
         raise AuditError(f"{where} is {_said(claimed)} in the record and {_said(here)} here")
-    difference = abs(claimed - here)
+    difference = abs(claimed - here) / scale
     largest[what] = max(largest[what], difference)
     if difference > TOLERANCES[what]:
         raise AuditError(
             f"{where} is {claimed:.3f} in the record and {here:.3f} here; {TOLERANCES[what]:g} is tolerated"
         )
+
+
+def _energy(result: DefenseResult) -> float | None:
+    return result.energy.measurements[0].value if result.energy else None
 
 
 def _said(value: float | None) -> str:

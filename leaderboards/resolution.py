@@ -78,9 +78,10 @@ def _defenses(record: Record, options: "Settings") -> None:
     labels = {a.attack.partition(" (")[0] for r in record.results for d in r.defenses for a in d.attacks}
     unknown = names - set(DEFENSES.names())
     known = {name: DEFENSES.get(name) for name in names - unknown}
-    passed = {
-        k: v for k, v in options.passed.items() if not unknown or k.partition(".")[0] not in {*unknown, "defense"}
-    }
+    groups = {*unknown, *(labels - set(ATTACKS.names()))}
+    groups |= {"defense"} if unknown else set()
+    groups |= {"attack"} if labels - set(ATTACKS.names()) else set()
+    passed = {k: v for k, v in options.passed.items() if k.partition(".")[0] not in groups}
     if odd := [key for key in passed if key.count(".") != 1]:
         raise AuditError(f"settings_passed: {odd[0][:80]!r} is no setting")
     components: list[Component[Any]] = [

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from audit.errors import AuditError
 from audit.records import External, Record, Submission
-from leaderboards.archive import DEFENSE, PICTURES, RECORD, SCORES, pack
+from leaderboards.archive import ATTACK, DEFENSE, PICTURES, RECORD, SCORES, pack
 from leaderboards.entries import audited, row, scores_of_row
 
 
@@ -23,9 +23,10 @@ def submit(
 ) -> Record:
     """Write the archive ``out`` of a run's folder; the row that it holds comes back.
 
-    ``defense``: which of several audited ones; ``code``: the file that registers it, for a re-run by those who trust
-    it; ``about``: the hash of the record that an external result overrides. Raises AuditError where something is
-    missing or the folder holds no run.
+    ``defense``: which of several audited ones; ``code``: the file that registers it, or the attack of an external
+    result, for a re-run by those who trust it; ``about``: the hash of the record that an external result is about.
+
+    Raises AuditError where something is missing or the folder holds no run.
     """
     whole = Record.read(run / "record.json")
     name = defense or audited(whole)
@@ -39,7 +40,7 @@ def submit(
     if (run / PICTURES).is_file():
         files[PICTURES] = _read(run / PICTURES)
     if code is not None:
-        files[DEFENSE] = _read(code)
+        files[DEFENSE if about is None else ATTACK] = _read(code)
     pack(files, submission, out)
     return record
 

@@ -12,6 +12,7 @@ from audit import __version__
 from audit.errors import AuditError, Unchecked
 from audit.records import DefenseResult, Record
 from leaderboards.archive import PICTURES, RECORD, SCORES, TARGET, Manifest, check_picture, unpack
+from leaderboards.checking import CLAIMED
 from leaderboards.entries import UNDEFENDED, audited, place, results_of, suite_of
 from leaderboards.plausibility import contradictions, implausible, same
 
@@ -58,10 +59,11 @@ class Verdict:
     def document(self, record: str) -> str:
         """For a file beside the record with that hash."""
         found = [{"check": f.check, "state": f.state, "detail": f.detail} for f in self.findings]
+        ran = any((f.check, f.state) == (f"rerun: {self.rerun}", "passed") for f in self.findings)
         whole = {
             "record": record,
             "accepted": self.accepted,
-            "rerun": "claimed" if self.rerun == "none" else self.rerun,
+            "rerun": self.rerun if ran and self.rerun != "none" else CLAIMED,
             "version": __version__,
             "checked": datetime.now(UTC).date().isoformat(),
             "findings": found,
@@ -131,6 +133,8 @@ def verify_row(path: Path, data_root: Path | None = None) -> Verdict:
         verdict.add("row", "refused", str(error))
         return verdict
     opened = Opened(None, contents, record)
+    if path.with_suffix(".png").is_file():
+        contents[PICTURES] = path.with_suffix(".png").read_bytes()
     for name, check in checks(data_root):
         if name != "weights":
             _look(verdict, name, check, opened)
@@ -166,10 +170,13 @@ def checks(data_root: Path | None) -> Iterator[tuple[str, Check]]:
 def row(opened: Opened) -> str:
     """One defense, with its undefended control, submitted by whom the manifest says."""
     from audit.data import DATASETS
+    from audit.registry import ATTACKS, RESERVED
 
     record = opened.record
     name = audited(record)
     place(record)
+    if name in (*RESERVED, *ATTACKS.names()):
+        raise AuditError(f"'{name}' is the name of an attack or of a group of settings: the defense needs another")
     if record.dataset.name not in DATASETS:
         raise AuditError(f"the data set '{record.dataset.name}' is unknown here")
     found = results_of(record, name)

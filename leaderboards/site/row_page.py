@@ -14,6 +14,7 @@ from audit.reporting import figures
 from audit.reporting.headline import headline
 from leaderboards.board import Board, Row
 from leaderboards.cells import Number, Table
+from leaderboards.checking import rerun_of
 from leaderboards.entries import Entry
 from leaderboards.site.board_page import Flag, board_path, legend
 from leaderboards.site.templates import picture, slug, web_link
@@ -49,9 +50,10 @@ class File:
 
 @dataclass(frozen=True)
 class ExternalResult:
-    """A third party's record on the same targets, and its table of attacks."""
+    """A third party's record on the same targets, and its table of attacks; ``pending``: why it is not in force."""
 
     entry: Entry
+    pending: str | None
     links: tuple[tuple[str, str], ...]
     table: Table
     files: tuple[File, ...]
@@ -68,7 +70,11 @@ def row_path(entry: Entry) -> str:
 
 def row_files(row: Row) -> dict[str, Path]:
     """What the page of a row offers beside it: name in the site -> file."""
-    return {f"rows/{file.name}": path for entry in (row.entry, *row.externals) for file, path in _files(entry)}
+    return {f"rows/{file.name}": path for entry in _entries(row) for file, path in _files(entry)}
+
+
+def _entries(row: Row) -> tuple[Entry, ...]:
+    return (row.entry, *row.externals, *(entry for entry, _ in row.pending))
 
 
 def row_context(row: Row, board: Board) -> dict[str, Any]:
@@ -84,12 +90,12 @@ def row_context(row: Row, board: Board) -> dict[str, Any]:
         "links": _links(record),
         "facts": _facts(row),
         "flags": flags,
-        "checked": CHECKED.get(row.checked, "as its verification says"),
+        "checked": CHECKED.get(rerun_of(row.entry), "as its verification says"),
         "picture": picture(row.entry.pictures),
         "has_pictures": row.entry.pictures is not None,
         "plots": _plots(record),
         "tables": [build(record, name) for name in readable(record)],
-        "externals": [_external(entry) for entry in row.externals],
+        "externals": [_external(entry, None) for entry in row.externals] + [_external(*each) for each in row.pending],
         "files": [file for file, _ in _files(row.entry)],
         "settings": list(_flat(record.settings_resolved)),
         "passed": sorted(record.settings_passed.items()),
@@ -108,8 +114,9 @@ def _facts(row: Row) -> list[Fact]:
 
 def _links(record: Record) -> tuple[tuple[str, str], ...]:
     submission = record.submission
-    found = (("paper", submission.paper), ("code", submission.code)) if submission else ()
-    return tuple((name, link) for name, given in found if (link := web_link(given)) is not None)
+    names = ("paper", "code", "archive") if submission else ()
+    found = ((name, web_link(getattr(submission, name))) for name in names)
+    return tuple((name, link) for name, link in found if link is not None)
 
 
 def _files(entry: Entry) -> Iterator[tuple[File, Path]]:
@@ -123,9 +130,9 @@ def _files(entry: Entry) -> Iterator[tuple[File, Path]]:
             yield File(label, slug(entry.hash) + suffix, hashlib.sha256(path.read_bytes()).hexdigest()), path
 
 
-def _external(entry: Entry) -> ExternalResult:
+def _external(entry: Entry, pending: str | None) -> ExternalResult:
     files = tuple(file for file, _ in _files(entry))
-    return ExternalResult(entry, _links(entry.record), build(entry.record, "leakage"), files)
+    return ExternalResult(entry, pending, _links(entry.record), build(entry.record, "leakage"), files)
 
 
 def _plots(record: Record) -> list[dict[str, Any]]:

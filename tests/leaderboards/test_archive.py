@@ -228,7 +228,7 @@ def test_what_a_stranger_writes_cannot_forge_a_line_of_the_verdict(good: Content
     assert verdict.text().splitlines()[-1] == "verdict: refused"
     assert len(verdict.text().splitlines()) == 2
     assert verdict.text().replace("\n", "").isprintable()
-    assert json.loads(verdict.document())["accepted"] is False
+    assert json.loads(verdict.document("0" * 64))["accepted"] is False
 
 
 def test_code_that_comes_along_is_neither_imported_nor_run_without_trust(

@@ -96,21 +96,28 @@ def submitted(
     )
 
 
+def rerun(entry: Entry, level: str) -> None:
+    """As `verify` leaves it beside a row."""
+    found = {"record": entry.hash, "accepted": True, "rerun": level, "findings": []}
+    entry.verification.write_text(json.dumps(found), encoding="utf-8")
+
+
 def fill(root: Path) -> list[Entry]:
     """Boards with everything on them: ranks, flags, what is missing, two profiles, an external result, pictures."""
     scores = b"raw scores"
     best = add(submitted("quiet", (0.10, 0.12, 0.11), 0.90), scores, PICTURE + b"pixels", root)
     add(submitted("loud", (0.60, 0.64, 0.62), 0.95, flags=("transfer-beats-direct",)), scores, None, root)
     clumsy = add(submitted("clumsy", (0.70, 0.74, 0.72), 0.80, paper="https://example.org/paper"), scores, None, root)
-    checked = {"record": clumsy.hash, "accepted": True, "rerun": "attacks"}
-    clumsy.verification.write_text(json.dumps(checked), encoding="utf-8")
+    rerun(clumsy, "attacks")
     add(submitted("masked", (0.01, 0.02, 0.01), 0.96, flags=(MASKED,)), scores, None, root)
     add(submitted("unmeasured", (None, None, None), 0.85), scores, None, root)
     add(submitted("ann", (0.5, 0.5, 0.52), 0.97, steps=None), scores, None, root)
     add(submitted("elsewhere", (0.3, 0.33, 0.31), profile="small"), scores, None, root)
     stronger = submitted("stronger", (0.40, 0.44, 0.41), 0.90, paper="https://example.org/attack")
     external = External(about=best.hash)
-    add(stronger.model_copy(update={"external": external}), scores, None, root)
+    rerun(add(stronger.model_copy(update={"external": external}), scores, None, root), "all")
+    rumour = submitted("rumour", (0.90, 0.94, 0.91))
+    add(rumour.model_copy(update={"external": external}), scores, None, root)
     add(row(record().model_copy(update={"suites": ("paper-v1",)}), "dc-cet"), scores, None, root)
     return load(root)
 
@@ -214,6 +221,7 @@ def test_an_external_result_leaves_the_old_value_visible(site: Path, entries: li
     page = page_of(site, entries, "quiet")
     assert "Before them this row's leakage was 11.0 %" in page.text
     assert "with them it is 41.7 %" in page.text
+    assert "Not in force: nobody but its submitter has run it yet." in page.text
     stronger = named(entries, "stronger")
     assert f"{stronger.hash}.json" in [link["href"] for link in page.all("a")]
     assert "https://example.org/attack" in [link["href"] for link in page.all("a")]

@@ -2,35 +2,26 @@
 
 import json
 import shutil
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from audit.errors import AuditError
-from audit.records import External, Record, Submission
+from audit.errors import AuditError, Unchecked
+from audit.records import External, Submission
 from leaderboards.acceptance import accept
-from leaderboards.archive import RECORD, SCORES, unpack
+from leaderboards.archive import RECORD, SCORES
 from leaderboards.board import boards, table
-from leaderboards.entries import Entry, add, load, place
+from leaderboards.checking import checked
+from leaderboards.entries import add, load, place
 from leaderboards.rendering import render
-from leaderboards.rerun import Machine, compare, rerun_attacks
 from leaderboards.submission import submit
 from leaderboards.verification import Opened, verify
 from tests.conftest import Command, Outcome
-from tests.leaderboards.hostile import TARGET, WHO, Contents, honest, measured, objection, put, remember
+from tests.leaderboards.hostile import TARGET, WHO, Contents
 
 ROW = "class-leakage-v1/digits/privatesnn"
-
-
-@pytest.fixture
-def good(audited: tuple[Path, Outcome], monkeypatch: pytest.MonkeyPatch) -> Contents:
-    """A submission that is accepted."""
-    remember(monkeypatch)
-    return honest(audited[0])
 
 
 def tree(root: Path) -> dict[str, bytes]:
@@ -125,11 +116,28 @@ def test_the_board_says_how_far_a_row_was_checked(rerun: Any, shown: str, good: 
     assert [row.checked for board in boards(load(tmp_path / "records")) for row in board.rows] == [shown]
 
 
+def test_a_rerun_that_was_asked_for_and_could_not_be_is_no_rerun(good: Contents, tmp_path: Path) -> None:
+    def cannot(opened: Opened) -> str:
+        raise Unchecked("its code is not here")
+
+    verdict = verify(good.write(tmp_path / "a.zip"), "all", again=cannot)
+    assert verdict.accepted
+    assert checked(accept(verdict, tmp_path / "records")) == "claimed"
+
+
+def test_a_row_whose_images_were_not_compared_says_so(good: Contents, tmp_path: Path) -> None:
+    verdict = verify(good.write(tmp_path / "a.zip"), "attacks", again=lambda opened: "the same")
+    verdict.findings[:] = [replace(f, state="not checked") if f.check == "data split" else f for f in verdict.findings]
+    assert checked(accept(verdict, tmp_path / "records")) == "attacks, data split not checked"
+
+
 def test_a_row_that_nobody_else_checked_is_a_claim(good: Contents, tmp_path: Path) -> None:
     entry = add(good.record, good.files[SCORES], None, tmp_path)
     another = {"record": "0" * 64, "accepted": True, "rerun": "all"}
     refused = {"record": entry.hash, "accepted": False, "rerun": "all"}
-    for content in (None, "", "[]", "{}", '"x"', '{"rerun": "all"}', json.dumps(another), json.dumps(refused)):
+    forged = {"record": entry.hash, "accepted": True, "rerun": "all", "findings": "x"}
+    documents = (another, refused, forged)
+    for content in (None, "", "[]", "{}", '"x"', '{"rerun": "all"}', *map(json.dumps, documents)):
         if content is not None:
             entry.verification.write_text(content, encoding="utf-8")
         assert boards(load(tmp_path))[0].rows[0].checked == "claimed"
@@ -187,111 +195,6 @@ def test_a_script_in_a_name_is_shown_as_text(good: Contents, tmp_path: Path) -> 
     assert "&lt;script&gt;" in page
     assert "<script" not in page
     assert "<img" not in page
-
-
-def stronger(good: Contents, about: str) -> Contents:
-    """Somebody else's attack on the same target, which sees it as clearly as real images."""
-    name = "seed 0/privatesnn/reconversion/features/FD, evaluator features"
-    scores = good.scores
-    nearest = scores["seed 0/real images, 2 per class/features/FD, evaluator features"]
-    scores[name] = nearest + 0.01 * torch.randn(nearest.shape, generator=torch.Generator().manual_seed(1))
-    record = measured(good.record, scores)
-    who = Submission(name="A better reconversion", authors=("C. Breaker",), licence="MIT")
-    record = record.model_copy(update={"submission": who, "external": External(about=about)})
-    return replace(good.with_scores(scores).claiming(record), submission=who)
-
-
-def external_board(good: Contents, other: Contents, root: Path) -> tuple[Entry, Any]:
-    path = good.write(root / "a.zip")
-    row = accept(verify(path), root / "records")
-    path = other.write(root / "b.zip")
-    verdict = verify(path)
-    assert verdict.accepted, verdict.text()
-    entry = accept(verdict, root / "records")
-    [board] = boards(load(root / "records"))
-    [shown] = board.rows
-    assert shown.entry.hash == row.hash
-    return entry, shown
-
-
-def test_a_stronger_attack_by_a_third_party_becomes_the_headline(good: Contents, tmp_path: Path) -> None:
-    about = good.record.hash()
-    entry, row = external_board(good, stronger(good, about), tmp_path)
-    assert entry.path.relative_to(tmp_path / "records").parts[:3] == ("external", "digits", about)
-    assert row.leakage.value > row.claimed.value + 0.1
-    assert row.worst == f"reconversion, by C. Breaker ({entry.hash[:8]})"
-    assert [e.hash for e in row.externals] == [entry.hash]
-
-
-def test_an_attack_on_other_weights_changes_no_headline(good: Contents, tmp_path: Path) -> None:
-    document = stronger(good, good.record.hash()).document
-    document = put(document, ("results", 0, "defenses", 1, "target_hash"), "0" * 64)
-    record = Record.model_validate(document)
-    path = good.write(tmp_path / "a.zip")
-    accept(verify(path), tmp_path / "records")
-    add(record, b"", None, tmp_path / "records")
-    [row] = boards(load(tmp_path / "records"))[0].rows
-    assert (row.leakage, row.worst) == (row.claimed, boards(load(tmp_path / "records"))[0].rows[0].worst)
-    assert "Breaker" not in row.worst
-
-
-def test_an_external_result_is_checked_like_a_row(good: Contents, tmp_path: Path) -> None:
-    other = stronger(good, good.record.hash())
-    value = ("results", 0, "defenses", 1, "attacks", 0, "measurements", 0, "value")
-    assert "FD" in objection(other.at(value, 0.5), tmp_path)
-    assert "archive: record.json is no record" in objection(other.at(("external", "about"), "../x"), tmp_path)
-
-
-def opened(good: Contents, tmp_path: Path) -> Opened:
-    manifest, contents = unpack(good.write(tmp_path / "a.zip"))
-    return Opened(manifest, contents, good.record)
-
-
-def test_a_rerun_that_gives_the_same_numbers_has_no_differences(good: Contents) -> None:
-    said = compare(good.record, good.record, "privatesnn")
-    assert said.startswith("largest differences: accuracy 0.000 (of 0.02), leakage of an attack 0.000")
-
-
-@pytest.mark.parametrize(
-    ("path", "value", "reason"),
-    [
-        (("accuracy", "value"), 0.9, "seed 0, privatesnn: accuracy is 0.483 in the record and 0.900 here; 0.02 is"),
-        (("attacks", 0, "leakage", "value"), 0.99, "reconversion: leakage is 0.842 in the record and 0.990 here"),
-        (("attacks", 0, "status"), "failed", "reconversion is 'ok' in the record, 'failed' here"),
-        (("attacks", 0, "attack"), "mine", "reconversion is 'ok' in the record, 'absent' here"),
-        (("attacks", 0, "leakage", "value"), None, "leakage is 0.842 in the record and without a value here"),
-        (("attacks", 11, "measurements", 1, "value"), 0.1, "membership-inference: AUC, .* is 0.5.. in the record"),
-    ],
-)
-def test_a_rerun_that_gives_other_numbers_names_the_first(
-    path: tuple[Any, ...], value: Any, reason: str, good: Contents
-) -> None:
-    again = good.at(("results", 0, "defenses", 1, *path), value).record
-    with pytest.raises(AuditError, match=reason):
-        compare(good.record, again, "privatesnn")
-
-
-def test_a_rerun_takes_no_value_of_a_stranger_for_an_option_and_reads_no_file_that_he_names(
-    good: Contents, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    called: list[list[str]] = []
-
-    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
-        called.append(command)
-        return subprocess.CompletedProcess(command, 2, "", "no such option\n")
-
-    monkeypatch.setattr(subprocess, "run", run)
-    passed = {**good.record.settings_passed, "measure.inception_weights": "/etc/passwd", "data.mirror": "--out=/"}
-    strange = opened(good, tmp_path)
-    record = strange.record.model_copy(update={"settings_passed": passed})
-    with pytest.raises(AuditError, match="the re-run ended with exit code 2: no such option"):
-        rerun_attacks(Machine(None))(replace(strange, record=record))
-    [words] = called
-    assert words[1:3] == ["-m", "audit"]
-    assert all(word.startswith("--") for word in words[3:])
-    assert "--set=data.mirror=--out=/" in words
-    assert not [word for word in words if "passwd" in word]
-    assert "--defense=checkpoint" in words
 
 
 def test_what_was_found_is_written_as_json(good: Contents, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from audit.errors import AuditError
-from audit.records import Measurement, Record
+from audit.records import AttackResult, Measurement, Record
 from leaderboards.cells import Number, drop_in_points, formatted, over_seeds
 from leaderboards.tables import FORMATS, NAMES, build, plain, readable, render, write_all
 from tests.records_factory import (
@@ -308,8 +308,22 @@ def test_attacks_that_bring_no_images_have_tables_of_their_own() -> None:
     assert not any(r["images made by"] == "membership-inference" for r in rows_of(given, "leakage"))
 
 
+def _leaking_more(attack: AttackResult, by: float) -> AttackResult:
+    if attack.leakage is None or attack.leakage.value is None:
+        return attack
+    return attack.model_copy(
+        update={"leakage": attack.leakage.model_copy(update={"value": min(1.0, attack.leakage.value + by)})}
+    )
+
+
 def test_the_verdict_ranks_by_intervals_over_seeds_and_never_ranks_a_masked_gradient() -> None:
-    whole = [seed_result(n) for n in range(3)]
+    whole = [
+        s.model_copy(update={"defenses": tuple(
+            d.model_copy(update={"attacks": tuple(_leaking_more(a, 0.001 * s.seed) for a in d.attacks)})
+            for d in s.defenses
+        )})
+        for s in (seed_result(n) for n in range(3))
+    ]  # fmt: skip
     seeds = [
         s.model_copy(update={"defenses": tuple(
             d.model_copy(update={"attacks": tuple(a for a in d.attacks if a.status != "failed")}) for d in s.defenses

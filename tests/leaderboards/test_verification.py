@@ -144,6 +144,8 @@ ALTERED: dict[str, tuple[Place, Any, str]] = {
     "a script": (("submission", "paper"), "javascript:x", "archive: record.json is no record.*submission.paper"),
     "another target": ((*D, "target_hash"), "0" * 64, "weights: the target of seed 0 does not have the hash"),
     "another defense": ((*D, "defense"), "mine", "weights: targets/privatesnn-seed0.safetensors is the target of no"),
+    "the name of an attack": ((*D, "defense"), "membership-inference", "row: 'membership-inference' is the name of an"),
+    "the name of settings": ((*D, "defense"), "measure", "row: 'measure' is the name of an attack or of a group"),
     "a defense in another place": ((*D, "defense"), "../mine", "row: there is no place for a row with the name"),
     "without a control": (("results", 0, "defenses", 0, "defense"), "none", "row: seed 0 has no result of data-free"),
     "two that were asked for": (("results", 0, "defenses", 0, "requested"), True, "row: a row is about one defense"),

@@ -1,0 +1,96 @@
+"""``python -m leaderboards.changes BASE HEAD``: the rows that a branch adds, fetched as data and checked.
+
+For a check of pull requests: what runs is the base's code, and of the branch only the bytes of records are read.
+"""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from audit.errors import AuditError
+from leaderboards.entries import load
+from leaderboards.verification import verify_row
+
+PLACE = "leaderboards/records"
+SUFFIXES = (".json", ".npz", ".png")
+REGULAR = "100644"
+LARGEST = 256 * 2**20
+
+
+def added(base: str, head: str, repository: Path) -> list[str]:
+    """Paths of what ``head`` adds to `PLACE` since it left ``base``.
+
+    Raises AuditError where a record is changed or removed, where something is added that is no file of a row, and where
+    git cannot tell.
+    """
+    found = _git(repository, "diff", "--raw", "-z", "--no-renames", "--abbrev=40", f"{base}...{head}", "--", PLACE)
+    words = found.decode("utf-8", "surrogateescape").split("\0")
+    paths = []
+    for about, path in zip(words[::2], words[1::2], strict=False):
+        _, mode, _, _, status = about.split(" ")
+        shown = path.encode("unicode_escape", "backslashreplace").decode()[:200]
+        if status != "A":
+            raise AuditError(f"{shown} is changed or removed: a row stays as it was added")
+        name = Path(path)
+        if mode != REGULAR or name.suffix not in SUFFIXES or not _is_hash(name.stem):
+            raise AuditError(f"{shown} is no file of a row, that is HASH.json, HASH.npz or HASH.png, and nothing else")
+        paths.append(path)
+    return paths
+
+
+def fetch(paths: Sequence[str], head: str, repository: Path) -> None:
+    """Write these files as they are in ``head``. Raises AuditError for one that is too large, before it is read."""
+    for path in paths:
+        size = int(_git(repository, "cat-file", "-s", f"{head}:{path}"))
+        if size > LARGEST:
+            raise AuditError(f"{path} has {size:,} bytes; at most {LARGEST:,}")
+        place = repository / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(_git(repository, "cat-file", "blob", f"{head}:{path}"))
+
+
+def check(paths: Sequence[str], repository: Path) -> bool:
+    """Whether every row of these files is accepted, and every row lies where it belongs; what was found is printed."""
+    rows = {path for path in paths if path.endswith(".json")}
+    if alone := [path for path in paths if str(Path(path).with_suffix(".json")) not in rows]:
+        raise AuditError(f"{alone[0]} belongs to no record that is added with it")
+    accepted = True
+    for path in sorted(rows):
+        verdict = verify_row(repository / path)
+        sys.stdout.write(f"== {path}\n{verdict.text()}\n")
+        accepted &= verdict.accepted
+    load(repository / PLACE)
+    return accepted
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0: every row is accepted; 1: one is refused; 2: the branch does something else to the records."""
+    parser = argparse.ArgumentParser(prog="python -m leaderboards.changes", description="check the rows of a branch")
+    parser.add_argument("base", help="a commit")
+    parser.add_argument("head", help="a commit")
+    parser.add_argument("--repository", type=Path, default=Path(), help="default: the current folder")
+    options = parser.parse_args(arguments)
+    try:
+        paths = added(options.base, options.head, options.repository)
+        fetch(paths, options.head, options.repository)
+        return 0 if check(paths, options.repository) else 1
+    except AuditError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+
+
+def _git(repository: Path, *words: str) -> bytes:
+    done = subprocess.run(["git", "-C", str(repository), *words], capture_output=True, check=False)
+    if done.returncode:
+        raise AuditError(f"git {words[0]}: {done.stderr.decode(errors='replace').strip()}")
+    return done.stdout
+
+
+def _is_hash(text: str) -> bool:
+    return len(text) == 64 and set(text) <= set("0123456789abcdef")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

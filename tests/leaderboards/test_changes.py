@@ -1,0 +1,119 @@
+"""What a branch does to the records: rows are added, as they are in its own commits, and nothing else happens."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from leaderboards.changes import PLACE, main
+from leaderboards.entries import Entry, add
+from tests.leaderboards.hostile import Contents
+
+WHO = ("-c", "user.name=A", "-c", "user.email=a@example.org")
+
+
+def git(repository: Path, *words: str) -> str:
+    return subprocess.run(
+        ["git", "-C", str(repository), *WHO, *words], check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+@pytest.fixture
+def repository(good: Contents, tmp_path: Path) -> Path:
+    """A base with one row, and a branch 'submission' that is checked out."""
+    git(tmp_path, "init", "-q", "-b", "main")
+    added(good, tmp_path, "first")
+    commit(tmp_path)
+    git(tmp_path, "checkout", "-q", "-b", "submission")
+    return tmp_path
+
+
+def added(good: Contents, repository: Path, command: str) -> Entry:
+    record = good.record.model_copy(update={"command": command})
+    return add(record, good.files["scores.npz"], None, repository / PLACE)
+
+
+def commit(repository: Path) -> None:
+    git(repository, "add", "-A")
+    git(repository, "commit", "-q", "-m", "x")
+
+
+def checked(repository: Path) -> int:
+    """As in the workflow: the base is there, of the branch only its commits."""
+    commit(repository)
+    git(repository, "checkout", "-q", "main")
+    return main(["main", "submission", "--repository", str(repository)])
+
+
+def test_a_row_that_a_branch_adds_is_checked(
+    repository: Path, good: Contents, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entry = added(good, repository, "second")
+    (repository / "setup.py").write_text("1 / 0")
+    assert checked(repository) == 0
+    out = capsys.readouterr().out
+    assert f"== {entry.path.relative_to(repository)}" in out
+    assert "verdict: accepted" in out
+    assert not (repository / "setup.py").exists(), "nothing else of the branch is fetched"
+
+
+def test_what_the_base_got_since_the_branch_left_it_was_not_removed_by_the_branch(
+    repository: Path, good: Contents
+) -> None:
+    added(good, repository, "second")
+    commit(repository)
+    git(repository, "checkout", "-q", "main")
+    added(good, repository, "third")
+    commit(repository)
+    assert main(["main", "submission", "--repository", str(repository)]) == 0
+
+
+def test_a_false_row_is_refused(repository: Path, good: Contents, capsys: pytest.CaptureFixture[str]) -> None:
+    false = good.at(("results", 0, "defenses", 1, "flags"), [])
+    added(false, repository, "second")
+    assert checked(repository) == 1
+    assert "verdict: refused" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["changed", "removed", "verified", "script", "link", "large", "alone", "elsewhere"])
+def test_anything_else_is_refused_in_a_line(
+    kind: str, repository: Path, good: Contents, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entry = added(good, repository, "second")
+    [old] = [path for path in entry.path.parent.glob("*.json") if path != entry.path]
+    said = "is no file of a row"
+    match kind:
+        case "changed":
+            old.write_text(old.read_text() + " ")
+            said = "is changed or removed"
+        case "removed":
+            old.unlink()
+            said = "is changed or removed"
+        case "verified":
+            entry.verification.write_text("{}")
+        case "script":
+            (entry.path.parent / "x\n.py").write_text("")
+        case "link":
+            entry.scores.unlink()
+            entry.scores.symlink_to("/etc/passwd")
+        case "large":
+            monkeypatch.setattr("leaderboards.changes.LARGEST", 1000)
+            said = "at most 1,000"
+        case "alone":
+            entry.path.unlink()
+            said = "belongs to no record"
+        case "elsewhere":
+            folder = entry.path.parent.parent / "dc-cet"
+            folder.mkdir()
+            for path in (entry.path, entry.scores):
+                path.rename(folder / path.name)
+            said = "does not say what its place says"
+    assert checked(repository) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
+
+
+def test_a_commit_that_is_not_there_is_named(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["main", "nowhere", "--repository", str(repository)]) == 2
+    assert "nowhere" in capsys.readouterr().err

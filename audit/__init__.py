@@ -4,14 +4,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from audit.api import audit as audit
+    from audit.api import teacher_images as teacher_images
 
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """`audit.audit`, loaded when it is asked for: the records need no torch."""
-    if name == "audit":
-        from audit.api import audit
+    """The functions, loaded when they are asked for: the records need no torch."""
+    if name in ("audit", "teacher_images"):
+        from audit import api
 
-        return audit
+        return getattr(api, name)
     raise AttributeError(f"module 'audit' has no attribute '{name}'")

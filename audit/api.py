@@ -1,171 +1,274 @@
 """The audit as a function: of a registered defense, of one that is not, or of a network that is there already."""
 
-import copy
 import inspect
-import secrets
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+import operator
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
+import numpy as np
+import torch
 from torch import nn
 
-from audit.contracts import Attack, DataAccess, Defense, DefenseContext, Images, Task
+from audit.contracts import Attack, Defense, Images, Task
+from audit.data import DATASETS
 from audit.errors import AuditError
 from audit.monitor import SilentMonitor
+from audit.own_network import OwnNetworks
 from audit.pipeline import prepare_data
 from audit.records import Record
 from audit.registry import ATTACKS, DEFENSES, Component, Registry, unknown
-from audit.run import resolve, run
-from audit.settings import Settings
-from audit.spiking.files import describe, weights
-from audit.spiking.live import Live
-from audit.store import Store, digest, hash_tensors
+from audit.run import SEED_LIMIT, chosen_attacks, resolve, run
+from audit.settings import GROUPS, Settings
+from audit.store import Store
 from audit.suites import PROFILES
 
-OWN = "own-network"
+AnyDefense = str | Path | Defense | type[Defense] | nn.Module | Mapping[int, nn.Module]
+AnyAttack = str | Path | Attack | type[Attack]
+LONGEST = 80
 
 
+# Whoever calls may be evaluating something: training and attacks need gradients all the same.
+@torch.inference_mode(False)
+@torch.enable_grad()
 def audit(
-    defense: str | Defense | nn.Module | Mapping[int, nn.Module],
-    attacks: str | Attack | Sequence[Attack] = "all",
+    defense: AnyDefense,
+    attacks: AnyAttack | Sequence[AnyAttack] = "all",
     dataset: str | None = None,
     *,
     model: str | None = None,
     profile: str = "smoke",
-    seeds: Sequence[int] = (0,),
+    seeds: int | Iterable[int] | None = None,
     settings: Mapping[str, object] | None = None,
-    data_root: Path | None = None,
-    device: str = "auto",
-    store: Path | None = None,
+    data_root: Path | str | None = None,
+    device: str | torch.device = "auto",
+    store: Path | str | None = None,
     out: Path | str | None = None,
 ) -> Record:
     """What ``python -m audit`` does, and the record of it.
 
-    ``defense``: a name, the path of a file, an instance of a defense's dataclass that nobody registered, or the network
-    itself, which maps images [N, C, H, W] in [-1, 1] to logits [N, K]: any module, or one per seed. A `SpikingNetwork`
-    goes through every attack; what needs spikes does not apply to another module, and modules that keep a state have to
-    reset it in ``forward``. ``attacks``: as for ``--attack``, or instances. ``settings``: 'group.field' -> value.
-    ``out``: also write the run's folder, with report and tables.
+    ``defense``, one of
 
-    Raises AuditError for bad input, in one line.
+    - a name, or the path of a file that registers one, as for ``--defense``;
+    - a defense's dataclass, registered or not: the profile and ``settings`` hold for its fields, as for a name;
+    - an instance of one: all its fields are as they are, also those at their default, whatever the profile says, and
+      the record holds them as passed. Baselines keep the profile's values: settings['defense.x'] reaches them;
+    - a network, images float [N, C, H, W] in the data's input range, [-1, 1] by default -> logits float [N, K]: any
+      module, or one per seed. A `SpikingNetwork` goes through every attack. What needs spikes does not apply to another
+      module; one that keeps a state has to reset it in ``forward``; and unless it is an nn.Sequential of the layers
+      that `audit.spiking.files` describes, no other process can build it, so that its run cannot be submitted.
+
+    ``attacks``: as for ``--attack``, a dataclass, an instance, or several of these. ``seeds``: each 0 to 2**32 - 1; by
+    default 0, or those that networks are given for. ``settings``: 'group.field' -> number, text, path, truth value,
+    None, or several of them. ``out``: also write the run's folder, with report and tables.
+
+    Raises AuditError for bad input, in one line; for a network that cannot be audited, before anything is trained.
     """
     from audit.cli import default_store
     from audit.output import claim, write_run
 
-    passed = {key: _text(value) for key, value in (settings or {}).items()}
-    chosen = _defense(defense, tuple(seeds), passed)
+    folder, root = _path("out", out), _path("data_root", data_root)
+    kept = Store(_path("store", store) or default_store())
+    passed = _settings(settings)
+    numbers = _seeds(seeds, defense)
+    networks = _networks(defense, numbers)
+    chosen, values = ([networks.component()], {}) if networks else _defense(defense)
+    attackers, more = _attacks(attacks)
+    if twice := passed.keys() & (values | more).keys():
+        raise AuditError(f"settings: '{min(twice)}' is a field of the instance; give its value in one place")
     request = resolve(
         chosen,
-        _attacks(attacks, passed),
-        dataset,
-        model,
-        profile,
-        seeds,
-        data_root,
-        device,
-        passed,
+        attackers,
+        _word("dataset", dataset),
+        _word("model", model),
+        _word("profile", profile) or "",
+        numbers,
+        root,
+        _word("device", str(device) if isinstance(device, torch.device) else device) or "",
+        passed | values | more,
         command="audit.audit(...)",
     )
-    folder = Path(out) if out is not None else None
     if folder is not None:
         claim(folder)
-    kept = Store(store or default_store())
     kept.claim()
-    finished = run(request, kept, SilentMonitor())
+    early = partial(networks.check, device=request.device) if networks else None
+    finished = run(request, kept, SilentMonitor(), early)
     if folder is not None:
         write_run(finished, folder)
     return finished.record
 
 
 def teacher_images(
-    dataset: str, data_root: Path | None = None, profile: str = "smoke", settings: Mapping[str, object] | None = None
+    dataset: str,
+    data_root: Path | str | None = None,
+    profile: str = "smoke",
+    settings: Mapping[str, object] | None = None,
 ) -> tuple[Task, Images]:
     """The private part of a data set, as an audit with this profile and these settings splits it.
 
-    A network of one's own should be trained on these images alone: the rest is the auditor's.
+    A network of one's own should be trained on these images alone: the rest is the auditor's. Of ``settings``, those of
+    'data' matter here. Raises AuditError for bad input, in one line.
     """
-    passed = {key: _text(value) for key, value in (settings or {}).items()}
-    if profile not in PROFILES:
-        raise unknown("profile", profile, PROFILES, "python -m audit list")
-    options = Settings(PROFILES[profile].settings_for(dataset), passed)
-    data = prepare_data(dataset, data_root, options.group("data"))
+    for what, name, known in (("dataset", dataset, DATASETS), ("profile", profile, PROFILES)):
+        if _word(what, name) not in known:
+            raise unknown(what, str(name), known, "python -m audit list")
+    own = {key: text for key, text in _settings(settings).items() if key.partition(".")[0] in GROUPS}
+    options = Settings(PROFILES[profile].settings_for(dataset), own)
+    options.check(())
+    data = prepare_data(dataset, _path("data_root", data_root), options.group("data"))
     return data.task, data.parts.teacher
 
 
-def _defense(given: Any, seeds: tuple[int, ...], passed: dict[str, str]) -> str | list[Component[Defense]]:
-    if isinstance(given, str):
-        return given
+def _seeds(given: Any, defense: Any) -> tuple[int, ...]:
+    if given is None and isinstance(defense, Mapping) and defense:
+        return tuple(_whole("networks are given by seed", seed) for seed in defense)
+    if given is None:
+        return (0,)
+    several = (given,) if isinstance(given, str) or not isinstance(given, Iterable) else given
+    try:
+        return tuple(_whole("seeds", seed) for seed in several)
+    except TypeError as error:  # a tensor without dimensions, for one
+        raise AuditError(f"seeds: {_shown(given)} is not one seed, nor several") from error
+
+
+def _whole(what: str, given: Any) -> int:
+    if isinstance(given, bool) or not hasattr(given, "__index__"):
+        raise AuditError(f"{what}: {_shown(given)} is not a whole number from 0 to {SEED_LIMIT - 1}")
+    return operator.index(given)
+
+
+def _networks(given: Any, seeds: tuple[int, ...]) -> OwnNetworks | None:
+    """None where ``given`` is no network, nor networks by seed."""
     if isinstance(given, nn.Module):
-        return [own_network(dict.fromkeys(seeds, given))]
-    if isinstance(given, Mapping):
-        if missing := set(seeds) - set(given):
-            raise AuditError(f"there is no network for seed {min(missing)}")
-        return [own_network(given)]
-    return [_component(DEFENSES, given, passed)]
+        given = dict.fromkeys(seeds, given)
+    if not isinstance(given, Mapping):
+        return None
+    if missing := set(seeds) - set(given):
+        raise AuditError(f"there is no network for seed {min(missing)}")
+    return OwnNetworks.of({seed: given[seed] for seed in seeds})
 
 
-def _attacks(given: str | Attack | Sequence[Attack], passed: dict[str, str]) -> str | list[Component[Attack]]:
-    if isinstance(given, str):
-        return given
-    several = given if isinstance(given, Sequence) else [given]
-    return [_component(ATTACKS, each, passed) for each in several]
+def _defense(given: Any) -> tuple[list[Component[Defense]], dict[str, str]]:
+    """What was asked for, and the settings that an instance passes."""
+    if isinstance(given, str | Path):
+        return DEFENSES.select(str(given)), {}
+    component, values = _component(DEFENSES, given)
+    return [component], values
 
 
-def _component(registry: Registry[Any], given: Any, passed: dict[str, str]) -> Component[Any]:
-    """An instance of a component's dataclass. Fields that are not at their default are passed as settings; for the
-    others the profile's value holds, as everywhere."""
-    if not is_dataclass(given) or isinstance(given, type):
-        raise AuditError(f"{given!r} is neither a name nor an instance of a {registry.kind}'s dataclass")
-    factory = type(given)
-    known = next((c for c in (registry.get(n) for n in registry.names()) if c.factory is factory), None)
-    component = known or registry.component(_name(factory.__name__), factory)
-    for field in fields(given):
-        value = getattr(given, field.name)
-        if value != field.default:
-            passed.setdefault(f"{component.name}.{field.name}", _text(value))
+def _attacks(given: Any) -> tuple[list[Component[Attack]], dict[str, str]]:
+    """Likewise; by name or suite an attack may come several times, as for ``--attack``, and counts once."""
+    several = given if isinstance(given, Sequence) and not isinstance(given, str) else [given]
+    named: list[Component[Attack]] = []
+    chosen: dict[str, Component[Attack]] = {}
+    values: dict[str, str] = {}
+    own: list[str] = []
+    for each in several:
+        if isinstance(each, str | Path):
+            found = chosen_attacks(str(each))
+            named += found
+        else:
+            component, fixed = _component(ATTACKS, each)
+            found = [component]
+            own.append(component.name)
+            values |= fixed
+        for component in found:
+            chosen.setdefault(component.label, component)
+    if not chosen:
+        raise AuditError("attacks: none is named; 'all' are the suites that are current (python -m audit list)")
+    names = own + list({component.name for component in named})
+    if twice := [name for name in own if names.count(name) > 1]:
+        raise AuditError(f"attack '{twice[0]}' is given twice: an instance or a class of it has to be the only one")
+    return list(chosen.values()), values
+
+
+def _component(registry: Registry[Any], given: Any) -> tuple[Component[Any], dict[str, str]]:
+    """A component's dataclass, or an instance of one with all its fields as settings."""
+    factory = given if isinstance(given, type) else type(given)
+    if not is_dataclass(factory):
+        networks = ", nor a network (torch.nn.Module)" if registry is DEFENSES else ""
+        kinds = {"defense": "a defense's", "attack": "an attack's"}
+        shown = f"the class {given.__name__}" if isinstance(given, type) else f"{_shown(given)}"
+        raise AuditError(f"{shown} is neither a name nor {kinds[registry.kind]} dataclass or an instance{networks}")
+    component = next((c for c in (registry.get(n) for n in registry.names()) if c.factory is factory), None)
+    if component is None:
+        component = _unregistered(registry, factory)
+    if isinstance(given, type):
+        return component, {}
+    keys = {f"{component.name}.{field.name}": field.name for field in fields(given) if field.init}
+    return component, {key: _text(key, getattr(given, name)) for key, name in keys.items()}
+
+
+def _unregistered(registry: Registry[Any], factory: type) -> Component[Any]:
+    name = _name(factory.__name__)
+    try:
+        for base in factory.__mro__[:-1]:
+            inspect.getfile(base)
+    except (OSError, TypeError) as error:
+        raise AuditError(
+            f"the class {factory.__name__} is in no file: save it in one, a stage's key holds its source"
+        ) from error
+    component = registry.component(name, factory)
+    if name in registry.names():
+        origin = registry.get(name).origin
+        raise AuditError(f"two {registry.kind}s are named '{name}': {origin} and {component.origin}; rename the class")
     return component
 
 
-def own_network(networks: Mapping[int, nn.Module]) -> Component[Defense]:
-    """A component whose targets are copies of these networks, by seed."""
-    targets = {seed: _target(network) for seed, network in networks.items()}
-
-    @dataclass(frozen=True)
-    class OwnNetwork:
-        """A network that was there already, audited as it is."""
-
-        data_access: ClassVar[DataAccess] = DataAccess.UNKNOWN
-        in_all: ClassVar[bool] = False
-        repeatable: ClassVar[bool] = False
-
-        def protect(self, teacher: nn.Sequential, context: DefenseContext) -> nn.Module:
-            return copy.deepcopy(targets[context.seed]).to(context.device)
-
-        def fingerprint(self, task: Task, seed: int) -> str:
-            return digest([describe(targets[seed]), hash_tensors(weights(targets[seed]))])
-
-    return Component("defense", OWN, OwnNetwork, "the caller", Path(inspect.getfile(own_network)))
+def _settings(given: Any) -> dict[str, str]:
+    """As parse_options gives them."""
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise AuditError(f"settings: a mapping 'group.field' -> value, not a {type(given).__name__}")
+    for key in given:
+        if not isinstance(key, str) or key.count(".") != 1 or not all(key.split(".")):
+            raise AuditError(f"settings: {_shown(key)} is not 'group.field', as 'defense.time_steps' is")
+    return {key: _text(key, value) for key, value in given.items()}
 
 
-def _target(network: nn.Module) -> nn.Module:
-    """A copy that every stage can build again: as layers that have a description, or else as it is."""
-    network = copy.deepcopy(network).eval()
-    try:
-        describe(network)
-    except ValueError:
-        # What forward does cannot be hashed: no stage of such a module is taken for that of another, or of an earlier.
-        return Live(network, secrets.token_hex(16))
-    return network
-
-
-def _text(value: object) -> str:
+def _text(key: str, value: Any, several: bool = True) -> str:
     """A setting as --set takes it."""
-    if value is None:
+    plain = value.item() if isinstance(value, np.generic) else value.value if isinstance(value, Enum) else value
+    if plain is None:
         return "none"
-    return ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
+    if isinstance(plain, bool | int | float | Path) or (isinstance(plain, str) and (several or "," not in plain)):
+        return str(plain)
+    if isinstance(plain, tuple | list) and several and plain:
+        return ",".join(_text(key, part, several=False) for part in plain)
+    raise AuditError(
+        f"{key} = {_shown(value)}: a setting is a number, text, path, truth value, None, or several of them"
+    )
+
+
+def _path(what: str, given: Any) -> Path | None:
+    if given is None:
+        return None
+    if not isinstance(given, str | Path) or not str(given):
+        raise AuditError(f"{what}: {_shown(given)} is no path")
+    try:
+        return Path(given).expanduser()
+    except RuntimeError as error:
+        raise AuditError(f"{what}: {given}: {error}") from error
+
+
+def _word(what: str, given: Any) -> str | None:
+    if given is not None and not isinstance(given, str):
+        raise AuditError(f"{what}: {_shown(given)} is no name (python -m audit list)")
+    return given
 
 
 def _name(text: str) -> str:
-    """'MyDefense' -> 'my-defense'."""
-    return "".join(f"-{c.lower()}" if c.isupper() else c for c in text).strip("-_").replace("_", "-")
+    """'MyDefense' -> 'my-defense', 'PrivateSNN' -> 'private-snn'."""
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", text)
+    return words.lower().replace("_", "-").strip("-")
+
+
+def _shown(value: object) -> str:
+    """What was given, on one line."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."

@@ -14,6 +14,9 @@ from audit.strict_json import strict_json
 
 SCHEMA_VERSION: Literal[2] = 2
 
+# The note of a target that no file describes, with the reason.
+NOT_SUBMITTABLE = "cannot be submitted"
+
 EvidenceKind = Literal["images", "membership", "weights"]
 Link = Annotated[str, Field(pattern=r"^https?://[^\s<>\"']+$", max_length=300)]
 Line = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[^\x00-\x1f\x7f]+$")]

@@ -3,7 +3,7 @@
 import os
 import platform
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -20,7 +20,7 @@ import defenses
 import leaderboards
 from audit import __version__
 from audit.assessment import Assessor, defense_result
-from audit.contracts import Attack, Defense, Monitor
+from audit.contracts import Attack, Defense, Monitor, Task
 from audit.data import DATASETS
 from audit.errors import AuditError
 from audit.evidence import Evidence, attack
@@ -178,10 +178,16 @@ def completed_suites(labels: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name, suite in SUITES.items() if {entry.label for entry in suite.entries} <= known)
 
 
-def run(request: Request, store: Store, monitor: Monitor) -> Finished:
-    """Every stage of the request; what is in the store already is not made again."""
+def run(request: Request, store: Store, monitor: Monitor, early: Callable[[Task], None] | None = None) -> Finished:
+    """Every stage of the request; what is in the store already is not made again.
+
+    ``early`` is called when the task is known, before anything is trained, and raises AuditError for what cannot be
+    audited on it.
+    """
     data = prepare_data(request.dataset, request.data_root, request.settings.group("data"))
     check_measurable(request, data)
+    if early is not None:
+        early(data.task)
     shop = Workshop(store, monitor, request.device)
     results: list[SeedResult] = []
     targets: dict[tuple[int, str], nn.Module] = {}

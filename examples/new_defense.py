@@ -16,7 +16,7 @@ from defenses.data_free_conversion import DataFreeConversion
 class NoisyWeights(DataFreeConversion):
     """Gaussian noise on every weight, ``noise`` times the layer's deviation, then the data-free conversion."""
 
-    noise: float = 0.1
+    noise: float = 0.3
 
     def protect(self, teacher: nn.Sequential, context: DefenseContext) -> SpikingNetwork:
         generator = torch.Generator().manual_seed(context.seed)
@@ -26,5 +26,5 @@ class NoisyWeights(DataFreeConversion):
 
 
 if __name__ == "__main__":
-    record = audit(NoisyWeights(noise=0.3), attacks="class-leakage-v1", dataset="digits", out="runs/noisy-weights")
+    record = audit(NoisyWeights, attacks="class-leakage-v1", dataset="digits", out="runs/noisy-weights")
     print(headline(record))

@@ -1,11 +1,13 @@
-"""One's own network, audited as it is: here an ANN of any architecture, trained on what the audit gives a teacher."""
+"""One's own network, audited as it is: here an ANN of any architecture, trained on what the audit gives a teacher.
+
+No file describes what such a forward does, so that this run cannot be submitted; that of a `SpikingNetwork` can.
+"""
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from audit import audit
-from audit.api import teacher_images
+from audit import audit, teacher_images
 from audit.reporting.headline import headline
 
 

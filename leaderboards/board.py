@@ -22,7 +22,7 @@ HEADLINES = (
     Column("defense"),
     Column("submitted by"),
     Column("network, profile"),
-    Column("seeds"),
+    Column("seeds", "count"),
     Column("T", "count", "time-steps"),
     Column("access to private data"),
     Column("test accuracy", "measured", "fraction", "higher is better"),

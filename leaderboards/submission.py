@@ -8,9 +8,9 @@ import numpy as np
 from pydantic import ValidationError
 
 from audit.errors import AuditError
-from audit.records import External, Record, Submission
+from audit.records import NOT_SUBMITTABLE, External, Record, Submission
 from leaderboards.archive import ATTACK, DEFENSE, PICTURES, RECORD, SCORES, pack
-from leaderboards.entries import audited, row, scores_of_row
+from leaderboards.entries import audited, results_of, row, scores_of_row
 
 
 def submit(
@@ -30,6 +30,8 @@ def submit(
     """
     whole = Record.read(run / "record.json")
     name = defense or audited(whole)
+    if reasons := [d.notes[NOT_SUBMITTABLE] for d in results_of(whole, name) if NOT_SUBMITTABLE in d.notes]:
+        raise AuditError(f"{name} cannot be submitted: {reasons[0]}")
     record = row(whole, name).model_copy(update={"submission": submission})
     if about is not None:
         record = record.model_copy(update={"external": _external(about)})

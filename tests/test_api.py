@@ -1,26 +1,36 @@
 """The audit as a function, and the examples that show it."""
 
+import copy
+import os
 import runpy
+import subprocess
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 import audit.suites
+from attacks.direct_inversion import DirectInversion
+from attacks.reconversion import Reconversion
 from audit import audit as run_audit
 from audit.api import teacher_images
 from audit.contracts import DataAccess, DefenseContext
-from audit.errors import AuditError
+from audit.own_network import NOT_SUBMITTABLE
 from audit.records import DefenseResult, Record
-from audit.spiking.files import save_network
+from audit.spiking.files import save_network, weights
+from audit.store import hash_tensors
 from audit.suites import PROFILES
 from defenses.data_free_conversion import DataFreeConversion
 from tests.conftest import TINY, tiny_run
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
+# An instance stands for all its values, and those of a defense are for a GPU.
+QUICK = {"threshold_images": 20, "synthetic_images": 20, "synthesis_steps": 5}
 
 
 @pytest.fixture(autouse=True)
@@ -139,7 +149,7 @@ def test_another_network_under_the_same_name_is_not_taken_from_the_store() -> No
 
 
 def test_a_defense_that_nobody_registered_is_audited_and_its_fields_are_in_the_record() -> None:
-    record = run_audit(ScaledDown(factor=0.25, time_steps=11), "reconversion")
+    record = run_audit(ScaledDown(factor=0.25, time_steps=11, **QUICK), "reconversion")
     found = audited(record)
     assert (found.defense, found.settings["factor"], found.time_steps) == ("scaled-down", 0.25, 11)
     assert record.settings_passed["scaled-down.factor"] == "0.25"
@@ -148,7 +158,7 @@ def test_a_defense_that_nobody_registered_is_audited_and_its_fields_are_in_the_r
 def test_images_that_a_defense_synthesises_are_those_of_the_network_that_it_hands_over() -> None:
     """A defense that changes the teacher first must neither get nor leave another network's images."""
     plain = audited(run_audit("data-free-conversion", "reconversion"))
-    scaled = audited(run_audit(ScaledDown(factor=0.25), "reconversion"))
+    scaled = audited(run_audit(ScaledDown, "reconversion", settings={"scaled-down.factor": 0.25}))
     again = audited(run_audit("data-free-conversion", "reconversion"))
     assert plain.target_hash == again.target_hash
     assert scaled.notes["thresholds"] != plain.notes["thresholds"]
@@ -160,14 +170,109 @@ def test_images_of_the_teacher_are_those_that_the_audit_splits_off() -> None:
     assert len(images) == run_audit("none", "weight-recovery").dataset.counts["teacher"]
 
 
-def test_a_network_per_seed_is_wanted_for_every_seed() -> None:
-    with pytest.raises(AuditError, match="there is no network for seed 1"):
-        run_audit({0: Odd()}, "reconversion", seeds=(0, 1))
+def test_an_instance_stands_for_its_values_and_a_class_for_those_of_the_profile() -> None:
+    default = Reconversion().updates
+    assert default != int(TINY["reconversion.updates"])
+    given = run_audit("none", Reconversion(images_per_class=2))
+    assert audited(given).attacks[0].settings["updates"] == default
+    passed = {f"reconversion.{name}" for name in audited(given).attacks[0].settings}
+    assert set(given.settings_passed) == passed
+    assert given.settings_passed["reconversion.updates"] == str(default)
+    plain = run_audit("none", Reconversion)
+    assert audited(plain).attacks[0].settings["updates"] == int(TINY["reconversion.updates"])
+    assert plain.settings_passed == {}
 
 
-def test_what_is_no_defense_is_refused_in_one_line() -> None:
-    with pytest.raises(AuditError, match="neither a name nor an instance of a defense's dataclass"):
-        run_audit(3, "reconversion")  # type: ignore[arg-type]
+def test_settings_reach_the_baselines_of_an_instance_and_not_the_instance() -> None:
+    given = ScaledDown(time_steps=11, **QUICK)
+    record = run_audit(given, "weight-recovery", settings={"defense.time_steps": 7})
+    assert {d.defense: d.time_steps for d in record.results[0].defenses} == {
+        "data-free-conversion": 7,
+        "scaled-down": 11,
+    }
+
+
+def test_attacks_come_by_name_by_class_and_as_instances_in_the_order_given() -> None:
+    record = run_audit("none", ["weight-recovery", Reconversion(updates=3, images_per_class=2), DirectInversion])
+    found = audited(record).attacks
+    assert [attack.attack for attack in found] == ["weight-recovery", "reconversion", "direct-inversion"]
+    assert found[1].settings["updates"] == 3
+    assert found[2].settings["updates"] == int(TINY["direct-inversion.updates"])
+
+
+def test_names_in_a_list_are_what_they_are_with_commas() -> None:
+    several = run_audit("none", ["paper-v1", "weight-recovery", "reconversion"])
+    assert several.results == run_audit("none", "paper-v1,weight-recovery").results
+
+
+def test_paths_are_texts_as_well_and_one_seed_needs_no_brackets(tmp_path: Path, tiny_store: Path) -> None:
+    record = run_audit(
+        "none", "weight-recovery", seeds=1, store=str(tiny_store), data_root=str(tmp_path), out=str(tmp_path / "run")
+    )
+    assert [result.seed for result in record.results] == [1]
+    assert Record.read(tmp_path / "run" / "record.json") == record
+    assert len(teacher_images("digits", data_root=str(tmp_path))[1]) == record.dataset.counts["teacher"]
+
+
+def test_the_device_may_be_the_object_and_seeds_any_whole_numbers() -> None:
+    record = run_audit("none", "weight-recovery", seeds=np.arange(2), device=torch.device("cpu"))
+    assert [result.seed for result in record.results] == [0, 1]
+
+
+def test_networks_by_seed_are_audited_under_all_their_seeds() -> None:
+    networks = {seed: nn.Sequential(nn.Flatten(), nn.Linear(256, 10)) for seed in (3, 1)}
+    record = run_audit(networks, "reconversion")
+    hashes = {result.seed: result.defenses[-1].target_hash for result in record.results}
+    assert hashes == {seed: hash_tensors(weights(network)) for seed, network in networks.items()}
+
+
+def test_whoever_calls_without_gradients_gets_the_same_record() -> None:
+    network = Odd()
+    with torch.inference_mode():
+        without = audited(run_audit(network, "reconversion"))
+    with_gradients = audited(run_audit(network, "reconversion"))
+    assert without.attacks == with_gradients.attacks
+    assert without.gradients == with_gradients.gradients
+
+
+class Mirrored(nn.Sequential):
+    """The known layers, and a change of its own in forward."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = -super().forward(x)
+        return logits
+
+
+def negate(layer: nn.Module, given: object, found: Tensor) -> Tensor:
+    return -found
+
+
+def test_a_sequence_of_known_layers_that_computes_something_else_is_audited_as_it_is() -> None:
+    """Its layers have a description, and what is built again from that would be another network."""
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Flatten(), nn.Linear(256, 10))
+    mirrored, hooked = Mirrored(*copy.deepcopy(plain)), copy.deepcopy(plain)
+    hooked[1].register_forward_hook(negate)
+    first, second, third = (audited(run_audit(network, "reconversion")) for network in (plain, mirrored, hooked))
+    assert NOT_SUBMITTABLE not in first.notes
+    assert first.accuracy != second.accuracy == third.accuracy
+    assert first.attacks[0].images_hash != second.attacks[0].images_hash == third.attacks[0].images_hash
+
+
+def test_the_record_of_a_module_without_a_description_says_that_it_cannot_be_submitted(tmp_path: Path) -> None:
+    record = run_audit(Odd(), "reconversion", out=tmp_path / "run")
+    assert "test_api.Odd cannot be described in a file" in audited(record).notes[NOT_SUBMITTABLE]
+    load = "from audit.spiking.files import load_network; from pathlib import Path; load_network(Path({!r}))"
+    path = str(tmp_path / "run" / "targets" / "own-network-seed0.safetensors")
+    done = subprocess.run(
+        [sys.executable, "-c", load.format(path)],
+        env={**os.environ, "PYTHONPATH": str(EXAMPLES.parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "AuditError: the layers of a tests.test_api.Odd cannot be described" in done.stderr
+    assert "build it as an audit.spiking.network.SpikingNetwork, or an nn.Sequential" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["new_defense", "own_checkpoint"])

@@ -84,6 +84,21 @@ def test_a_run_that_lost_a_target_or_its_raw_scores_is_not_submitted(
     assert not (tmp_path / "a.zip").exists()
 
 
+def test_a_network_that_no_file_describes_is_not_submitted_and_the_line_says_why(
+    audited: tuple[Path, Outcome], command: Command, tmp_path: Path
+) -> None:
+    whole = json.loads((audited[0] / RECORD).read_text())
+    for result in whole["results"]:
+        target = next(d for d in result["defenses"] if d["requested"])
+        target["notes"]["cannot be submitted"] = "only here"
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / RECORD).write_text(json.dumps(whole))
+    done = command("submit", run, "--author", "A", "--licence", "MIT", "--out", tmp_path / "a.zip")
+    assert (done.code, "privatesnn cannot be submitted: only here" in done.err) == (2, True)
+    assert not (tmp_path / "a.zip").exists()
+
+
 def test_an_accepted_archive_becomes_a_row_with_what_was_found_beside_it(
     good: Contents, command: Command, tmp_path: Path
 ) -> None:

@@ -62,10 +62,12 @@ def rerun_all(machine: Machine, trust_code: bool) -> Check:
                     raise Unchecked(f"its {DEFENSE} is somebody else's code; --trust-code runs it")
                 (work / DEFENSE).write_bytes(opened.contents[DEFENSE])
                 asked = str(work / DEFENSE)
-            elif name in DEFENSES.names() and name != CHECKPOINT:
-                asked = name
-            else:
+            elif name not in DEFENSES.names():
                 raise Unchecked(f"the code of '{name}' is neither here nor in the archive")
+            elif not getattr(DEFENSES.get(name).factory, "repeatable", True):
+                raise Unchecked(f"what '{name}' read is a file of the submitter's; --rerun attacks runs on its weights")
+            else:
+                asked = name
             again = _run(opened.record, asked, _attacks(opened, work, trust_code), {}, work, machine)
         return compare(opened.record, again, name)
 

@@ -60,7 +60,7 @@ def outline(description: dict[str, Any]) -> nn.Module:
     """The described network with whatever weights its layers begin with."""
     if description["kind"] == "live":
         return revive(description)
-    layers = nn.Sequential(OrderedDict((layer["name"], _build_layer(layer)) for layer in description["layers"]))
+    layers = nn.Sequential(OrderedDict((layer["name"], build_layer(layer)) for layer in description["layers"]))
     network: nn.Module = layers
     if description["kind"] == "spiking":
         network = SpikingNetwork(layers, Encoder(**description["encoder"]), description["time_steps"])
@@ -106,7 +106,7 @@ def _describe_layer(name: str, layer: nn.Module) -> dict[str, Any]:
     return {"name": name, "type": kind, **{k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}}
 
 
-def _build_layer(layer: dict[str, Any]) -> nn.Module:
+def build_layer(layer: dict[str, Any]) -> nn.Module:
     values = {key: value for key, value in layer.items() if key not in ("name", "type")}
     if layer["type"] == "LIF":
         surrogate, shape = Surrogate(**values["surrogate"]), values["threshold"]

@@ -20,17 +20,27 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)
-class Conversion:
+class Simulated:
+    """How long a spiking network runs, and how an image enters it: ``coding``, with its options, as of `Encoder`."""
+
+    time_steps: Annotated[int, Field(ge=1)] = 150
+    coding: Coding = "rate"
+    phases: Annotated[int, Field(ge=1, le=16)] = 8
+    zero_spikes: bool = False
+
+    @property
+    def encoder(self) -> Encoder:
+        return Encoder(self.coding, self.phases, self.zero_spikes)
+
+
+@dataclass(frozen=True)
+class Conversion(Simulated):
     """ANN-SNN conversion by threshold balancing (Sengupta 2019), with PrivateSNN's neuron, coder and surrogate.
 
     ``threshold_percentile``, ``threshold_scale`` and ``threshold_images`` (how many, chosen at random) go to
     `balance_thresholds`; ``threshold_crop`` > 0 shifts and mirrors these images at random, as the published code does.
     """
 
-    time_steps: Annotated[int, Field(ge=1)] = 150
-    coding: Coding = "rate"
-    phases: Annotated[int, Field(ge=1, le=16)] = 8
-    zero_spikes: bool = False
     leak: Annotated[float, Field(ge=0, le=1)] = 1.0
     reset: Reset = "soft"
     threshold_percentile: Annotated[float, Field(gt=0, le=100)] = 100.0
@@ -45,8 +55,7 @@ class Conversion:
     def convert(self, teacher: nn.Sequential, pixels: Tensor, context: DefenseContext) -> SpikingNetwork:
         """The teacher's weights with thresholds balanced on ``pixels`` uint8 [N, C, H, W]."""
         surrogate = Surrogate(self.surrogate, self.surrogate_width, self.surrogate_gain, self.surrogate_per_threshold)
-        encoder = Encoder(self.coding, self.phases, self.zero_spikes)
-        network = spiking_twin(teacher, encoder, self.time_steps, self.leak, self.reset, surrogate)
+        network = spiking_twin(teacher, self.encoder, self.time_steps, self.leak, self.reset, surrogate)
         network = network.to(context.device).eval()
         generator = torch.Generator().manual_seed(context.seed)
         chosen = pixels[torch.randperm(len(pixels), generator=generator)[: self.threshold_images].sort().values]

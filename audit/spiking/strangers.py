@@ -112,17 +112,26 @@ class Expected:
 def parse_network(content: bytes, where: str, expected: Expected) -> nn.Module:
     """The network in the bytes of a safetensors file named ``where``, as `save_network` writes it.
 
-    Raises AuditError where it is no such file, a layer is unknown or its settings out of range, tensors do not fit the
-    layers, a number is not finite, a threshold not above 0, or it does not classify images of that shape.
+    Raises AuditError where it is no such file, and as `assemble` does.
     """
-    description = _description(content, where)
-    tensors = _tensors(content, where)
+    described = _described(content, where)
+    return assemble(described, _tensors(content, where), where, expected)
+
+
+def assemble(described: Any, tensors: Mapping[str, Tensor], where: str, expected: Expected) -> nn.Module:
+    """The network that a description as of `audit.spiking.files.describe` says, with these tensors as its state.
+
+    Raises AuditError where a layer is unknown or its settings out of range, tensors do not fit the layers, a number is
+    not finite, a threshold not above 0, or it does not classify images of that shape.
+    """
+    description = _checked(described, where)
+    _check_numbers(tensors, where)
     try:
         with torch.device("meta"):
             empty = outline(description)
         _check_shapes(empty, tensors)
         _check_forward(empty, expected)
-        network = build(description, tensors)
+        network = build(description, dict(tensors))
     except (ValueError, TypeError, RuntimeError, KeyError, OverflowError) as error:  # KeyError: a layer named 'forward'
         raise AuditError(f"{where}: {' '.join(str(error).split())[:300]}") from error
     if isinstance(network, SpikingNetwork) and not all(bool((n.threshold > 0).all()) for n in network.neurons.values()):
@@ -130,23 +139,28 @@ def parse_network(content: bytes, where: str, expected: Expected) -> nn.Module:
     return network
 
 
-def _description(content: bytes, where: str) -> dict[str, Any]:
-    """The metadata's description of the layers, every value of it known, in range and of its type."""
+def _described(content: bytes, where: str) -> Any:
+    """The metadata's description of the layers, as JSON values."""
     try:
         (length,) = struct.unpack("<Q", content[:8])
         if length > min(LONGEST_HEADER, len(content) - 8):
             raise ValueError(f"a header of {length:,} bytes")
         header = strict_json(content[8 : 8 + length])
-        described = strict_json(header["__metadata__"]["network"].encode())
+        return strict_json(header["__metadata__"]["network"].encode())
+    except (struct.error, KeyError, TypeError, AttributeError) as error:
+        raise AuditError(f"{where} is no safetensors file with a description of its network") from error
+    except (ValueError, RecursionError) as error:
+        raise AuditError(f"{where} is no safetensors file with a description of its network: {error}") from error
+
+
+def _checked(described: Any, where: str) -> dict[str, Any]:
+    """The description with every value of it known, in range and of its type."""
+    try:
         checked = _DESCRIPTION.validate_python(described)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise AuditError(f"{where}: the description of the network: {place}: {first['msg']}") from error
-    except (struct.error, KeyError, TypeError, AttributeError) as error:
-        raise AuditError(f"{where} is no safetensors file with a description of its network") from error
-    except (ValueError, RecursionError) as error:
-        raise AuditError(f"{where} is no safetensors file with a description of its network: {error}") from error
     if len({layer.name for layer in checked.layers}) < len(checked.layers):
         raise AuditError(f"{where}: two layers have the same name")
     return checked.model_dump()
@@ -157,12 +171,15 @@ def _tensors(content: bytes, where: str) -> dict[str, Tensor]:
         tensors: dict[str, Tensor] = load(content)
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise AuditError(f"{where} is no readable safetensors file: {error}") from error
+    return tensors
+
+
+def _check_numbers(tensors: Mapping[str, Tensor], where: str) -> None:
     for name, tensor in tensors.items():
         if tensor.dtype != torch.float32:
             raise AuditError(f"{where}: {name[:80]} holds {tensor.dtype}; weights are float32")
         if not torch.isfinite(tensor).all():
             raise AuditError(f"{where}: {name[:80]} has values that are not finite")
-    return tensors
 
 
 def _check_shapes(empty: nn.Module, tensors: Mapping[str, Tensor]) -> None:

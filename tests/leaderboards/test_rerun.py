@@ -10,7 +10,7 @@ import pytest
 from audit.errors import AuditError, Unchecked
 from audit.records import Record
 from leaderboards.archive import ATTACK, unpack
-from leaderboards.rerun import Machine, compare, rerun_attacks
+from leaderboards.rerun import Machine, compare, rerun_all, rerun_attacks
 from leaderboards.verification import Opened
 from tests.conftest import Command
 from tests.leaderboards.hostile import Contents, put
@@ -80,6 +80,23 @@ def test_a_rerun_of_an_external_attack_needs_its_code_and_trust_in_it(
     assert asked[-1].endswith("/attack.py")
     assert "my-attack" not in asked
     assert next(word for word in words if word.startswith("--store=")).endswith("/store")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("mine", "the code of 'mine' is neither here nor in the archive"),
+        ("checkpoint", "what 'checkpoint' read is a file of the submitter's"),
+        ("nir", "what 'nir' read is a file of the submitter's"),
+    ],
+)
+def test_what_cannot_be_made_again_is_not_run_and_reads_no_file_of_ours(
+    name: str, reason: str, good: Contents, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subprocess, "run", None)
+    record = Record.model_validate(put(good.document, ("results", 0, "defenses", 1, "defense"), name))
+    with pytest.raises(Unchecked, match=reason):
+        rerun_all(Machine(None), trust_code=True)(replace(opened(good, tmp_path), record=record))
 
 
 def test_code_that_is_trusted_gets_no_store_of_somebody_elses(command: Command, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from audit.contracts import Access, AttackContext, NotApplicable, Reconstructions, Task
 from audit.data import DATASETS, load
+from audit.named_files import NoFile
 from audit.networks.ascent import Positive
 from audit.networks.generator import VAE, train_vae
 from audit.networks.perturbations import Count, margin, source
@@ -18,6 +19,7 @@ from audit.registry import register_attack
 from audit.spiking.network import SpikingNetwork
 from audit.store import hash_tensors
 
+DATA_SETS = tuple(name for name in DATASETS if name != "folder")
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, what Pillow's mode L is
 
 
@@ -37,8 +39,8 @@ class GenerativeInversion:
 
     access: ClassVar[Access] = Access.WEIGHTS
 
-    public: str | None = None
-    exclude: str | None = None
+    public: Annotated[str, NoFile(DATA_SETS)] | None = None
+    exclude: Annotated[str, NoFile()] | None = None
     images_per_class: Count = 30
     latent: Count = 64
     width: Count = 16
@@ -150,7 +152,7 @@ def public_images(public: str, exclude: list[str], task: Task) -> tuple[Tensor, 
     channels, height, width = task.image_shape
     if height != width or channels not in (1, 3):
         raise NotApplicable(f"public images are square, grey or RGB; the task's are {channels}x{height}x{width}")
-    name, root = (public, None) if public in DATASETS and public != "folder" else ("folder", Path(public))
+    name, root = (public, None) if public in DATA_SETS else ("folder", Path(public))
     dataset = load(name, root, height)
     private = {_plain(name) for name in (*task.classes, *exclude)}
     kept = torch.tensor([_plain(name) not in private for name in dataset.classes])

@@ -4,20 +4,21 @@ import inspect
 import operator
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import fields, is_dataclass
 from enum import Enum
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from rich.console import Console
 from torch import nn
 
 from audit.contracts import Attack, Defense, Images, Task
 from audit.data import DATASETS
 from audit.errors import AuditError
-from audit.monitor import SilentMonitor
+from audit.monitor import SilentMonitor, monitor_for
 from audit.own_network import OwnNetworks
 from audit.pipeline import prepare_data
 from audit.records import Record
@@ -48,6 +49,7 @@ def audit(
     device: str | torch.device = "auto",
     store: Path | str | None = None,
     out: Path | str | None = None,
+    progress: bool = True,
 ) -> Record:
     """What ``python -m audit`` does, and the record of it.
 
@@ -65,6 +67,7 @@ def audit(
     ``attacks``: as for ``--attack``, a dataclass, an instance, or several of these. ``seeds``: each 0 to 2**32 - 1; by
     default 0, or those that networks are given for. ``settings``: 'group.field' -> number, text, path, truth value,
     None, or several of them. ``out``: also write the run's folder, with report and tables.
+    ``progress``: say on stderr what is being done.
 
     Raises AuditError for bad input, in one line; for a network that cannot be audited, before anything is trained.
     """
@@ -95,8 +98,8 @@ def audit(
     if folder is not None:
         claim(folder)
     kept.claim()
-    early = partial(networks.check, device=request.device) if networks else None
-    finished = run(request, kept, SilentMonitor(), early)
+    with monitor_for(Console(stderr=True)) if progress else nullcontext(SilentMonitor()) as monitor:
+        finished = run(request, kept, monitor)
     if folder is not None:
         write_run(finished, folder)
     return finished.record

@@ -137,7 +137,7 @@ for _command in (submit, verify, tables, site):
 
 def _execute(request, out: Path | None, store_root: Path | None) -> None:
     """Run, write the run's folder in one move, print the tables."""
-    from audit.monitor import LiveMonitor
+    from audit.monitor import monitor_for
     from audit.output import claim, write_run
     from audit.reporting.headline import headline
     from audit.run import run
@@ -148,7 +148,7 @@ def _execute(request, out: Path | None, store_root: Path | None) -> None:
     store = Store(store_root or default_store())
     store.claim()
     try:
-        with LiveMonitor(err_console) as monitor:
+        with monitor_for(err_console) as monitor:
             finished = run(request, store, monitor)
         write_run(finished, folder)
     except KeyboardInterrupt:

@@ -73,6 +73,7 @@ def verify(
 ) -> None:
     """Check a submission: exit code 0 and 'accepted', or 1 and what is wrong with it."""
     from leaderboards.acceptance import accept as add
+    from leaderboards.acceptance import kept
     from leaderboards.rerun import Machine, rerun_all, rerun_attacks
     from leaderboards.verification import verify as check
     from leaderboards.verification import verify_row
@@ -80,6 +81,13 @@ def verify(
     if store is not None and trust_code:
         raise AuditError("--store and --trust-code do not go together: code that is run could write in the store")
     if archive.suffix == ".json":
+        if rerun != "none":
+            raise AuditError(
+                "a committed row holds no weights; give its archive, or make one: "
+                "python -m audit submit, of the folder of the run"
+            )
+        if accept is not None:
+            raise AuditError("--accept makes a row of an archive; this is the .json of a row already")
         verdict = verify_row(archive, data_root)
     else:
         machine = Machine(data_root, store, threads, device)
@@ -89,7 +97,10 @@ def verify(
     if not verdict.accepted:
         raise SystemExit(1)
     if accept is not None:
+        before = kept(verdict, accept)
         print_text(f"row      {add(verdict, accept).path}")
+        if before is not None:
+            print_text(before)
 
 
 def tables(

@@ -1,4 +1,4 @@
-"""Progress displays: a live one for a terminal, and a silent one; and one that ends what takes too long."""
+"""Progress displays: live in a terminal, lines in a file, or silent; and one that ends what takes too long."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -40,6 +40,31 @@ class Deadline:
             yield on_time
 
 
+class LineMonitor:
+    """A line where a stage begins, with the time since the first, for a file or a pipe."""
+
+    def __init__(self, console: Console) -> None:
+        self._console, self._begin = console, time.monotonic()
+
+    def __enter__(self) -> "LineMonitor":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    @contextmanager
+    def steps(self, description: str, total: int) -> Iterator[Callable[[], None]]:
+        if total == 1:  # a stage; what it counts inside is for a terminal
+            minutes, seconds = divmod(int(time.monotonic() - self._begin), 60)
+            self._console.print(f"{minutes:4d}:{seconds:02d}  {description}", markup=False, highlight=False)
+        yield lambda: None
+
+
+def monitor_for(console: Console) -> "LiveMonitor | LineMonitor":
+    """Live where somebody watches, lines elsewhere."""
+    return LiveMonitor(console) if console.is_terminal else LineMonitor(console)
+
+
 class LiveMonitor:
     """A line per open task, with time left; nested tasks appear below each other and vanish when they end."""
 
@@ -53,7 +78,6 @@ class LiveMonitor:
             TimeRemainingColumn(),
             console=console,
             transient=True,
-            disable=not console.is_terminal,  # a file or a pipe would get an empty line
         )
         self._depth = 0
 

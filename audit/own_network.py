@@ -41,11 +41,6 @@ class OwnNetworks:
         copies = {id(network): _target(seed, network) for seed, network in networks.items()}
         return cls({seed: copies[id(network)] for seed, network in networks.items()})
 
-    def check(self, task: Task, device: torch.device) -> None:
-        """Raises AuditError where one of them does not map images of the task to logits, with a gradient."""
-        for network in {id(target): target for target in self.targets.values()}.values():
-            check(network, task, device)
-
     def component(self) -> Component[Defense]:
         """A defense whose targets they are."""
         targets = self.targets
@@ -63,6 +58,9 @@ class OwnNetworks:
                 if isinstance(target, Live):
                     context.notes[NOT_SUBMITTABLE] = target.only_here()
                 return copy.deepcopy(target).to(context.device)
+
+            def check(self, task: Task, seed: int, device: torch.device) -> None:
+                check(targets[seed], task, device)
 
             def fingerprint(self, task: Task, seed: int) -> str:
                 return digest([describe(targets[seed]), hash_tensors(weights(targets[seed]))])

@@ -7,28 +7,41 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from audit.answers import SIGNAL, Answers
 from audit.errors import AuditError
-from audit.observation import EVALUATOR_DISTANCE, Observation, Yardstick, measure
+from audit.networks.vgg import PLANS, vgg
+from audit.observation import EVALUATOR_DISTANCE, INCEPTION_DISTANCE, Observation, Yardstick, measure
 from audit.records import AttackResult, Measurement, Record, SeedResult
 from audit.store import hash_tensors
 from audit.zips import Limits, read_members
 
 UNFIT = "no better than chance"
-LIMITS = Limits(files=50_000, packed=2**30, unpacked=4 * 2**30, ratio=1000)
+LIMITS = Limits(files=50_000, packed=2**30, unpacked=2 * 2**30, ratio=1000)
+MOST_VALUES = 2**28
+# Of all distances: an hour on one core. A pair of images costs as much as PAIR features do, however few it has.
+MOST_PRODUCTS = 10**13
+PAIR = 64
+# Data sets whose smallest class has nine tenths of the mean, or more.
+EVEN, SHARE = ("cifar10", "cifar100", "digits", "tinyimagenet"), 0.9
 
 
 def read_scores(source: Path | bytes, where: str = "") -> dict[str, Tensor]:
     """What a run wrote as scores.npz, a file or its bytes. Nothing in it is ever executed.
 
     Raises AuditError naming the file (or ``where``) and what is wrong: see `read_members`; an array that is not of
-    numbers, or whose shape is not that of its data.
+    numbers, or whose shape is not that of its data; more than `MOST_VALUES` numbers.
     """
     where = where or (f"the raw scores {source}" if isinstance(source, Path) else "the raw scores")
     members = read_members(source, where, LIMITS, lambda name: name.endswith(".npy"))
-    return {name.removesuffix(".npy"): _array(content, f"{where}: {name}") for name, content in members.items()}
+    found: dict[str, Tensor] = {}
+    values = 0
+    for name, content in members.items():
+        found[name.removesuffix(".npy")] = rows = _array(content, f"{where}: {name}")
+        if (values := values + rows.numel()) > MOST_VALUES:
+            raise AuditError(f"{where}: more than {MOST_VALUES:,} numbers; no more are checked")
+    return found
 
 
 def _array(content: bytes, where: str) -> Tensor:
@@ -56,17 +69,20 @@ def recomputed(record: Record, scores: Mapping[str, Tensor]) -> Iterator[tuple[s
     order of `scored_places`.
 
     Raises AuditError where scores are missing, do not have the hash that the record names, are not finite or not one
-    row per image, or belong to nothing in the record.
+    row per image, are none of the record's evaluators or not of as many images as its settings say, belong to nothing
+    in the record, or are more than can be checked.
     """
     known: set[str] = set()
+    products = 0
     for result in record.results:
+        widths = _widths(record, result)
         for place, attack in scored_places(result):
             own = _tensors(scores, place)
             known.add(place)
             if hash_tensors(own) != attack.scores_hash:
                 raise AuditError(f"the raw scores of {place} do not have the hash that the record names")
             if attack.evidence == "membership":
-                yield place, _answers(own, place).measured()
+                yield place, _answers(own, place, record).measured()
                 continue
             classes = record.dataset.classes
             found = _observation(own, place, len(classes))
@@ -76,8 +92,16 @@ def recomputed(record: Record, scores: Mapping[str, Tensor]) -> Iterator[tuple[s
             known |= {sample, control}
             private, real = (_observation(_tensors(scores, name), name, len(classes)) for name in (sample, control))
             yardstick = Yardstick(private, real, classes, _unfit(place, attack, result, len(classes)))
-            _check_alike(place, 1 + (result.second_evaluator is not None), found, private, real)
+            for name, each in ((place, found), (sample, private), (control, real)):
+                _check_seen(name, each, widths, 1 + (result.second_evaluator is not None))
             _check_count(place, found.labels, attack, control_images, len(classes))
+            _check_drawn(sample, private.labels, _reference_images(record), "teacher", record)
+            _check_drawn(control, real.labels, per_class, "test", record)
+            if control_images:
+                _check_drawn(place, found.labels, per_class, "test", record)
+            products += sum((d + PAIR) * (d + len(found.labels) + len(private.labels)) ** 2 for d in widths.values())
+            if products > MOST_PRODUCTS:
+                raise AuditError(f"{place}: with it there are more images and features than can be checked in time")
             yield place, measure(found, yardstick)
     for name in scores:
         if not any(name.startswith(f"{place}/") for place in known):
@@ -116,11 +140,52 @@ def images_per_class(record: Record, result: SeedResult) -> int:
     return largest // classes or record.dataset.counts["test"] // classes
 
 
+def _reference_images(record: Record) -> int:
+    """Of each class in the private sample, as `Observer.sample` draws it."""
+    return -(-int(record.settings_resolved["measure"]["reference_images"]) // len(record.dataset.classes))
+
+
+def _widths(record: Record, result: SeedResult) -> dict[str, int]:
+    """How many columns the features of each distance have: as the networks behind them have units."""
+    evaluator = result.evaluator
+    if evaluator.architecture not in PLANS:
+        raise AuditError(f"an evaluator '{evaluator.architecture[:80]}' is no network that is known here")
+    width, hidden = evaluator.settings["width"], evaluator.settings["hidden"]
+    with torch.device("meta"):
+        network = vgg(evaluator.architecture, record.dataset.image_shape, len(record.dataset.classes), width, hidden)
+    last = network[-1]
+    assert isinstance(last, nn.Linear)
+    widths = {EVALUATOR_DISTANCE: last.in_features}
+    if record.settings_resolved["measure"]["inception_weights"] is not None:
+        from audit.metrics.inception import NUM_FEATURES
+
+        widths[INCEPTION_DISTANCE] = NUM_FEATURES
+    return widths
+
+
+def _check_drawn(place: str, labels: Tensor, per_class: int, part: str, record: Record) -> None:
+    """``per_class`` real images of every class, or all of a class that has fewer; how many those are, the record does
+    not say of a class, but it does of the whole part."""
+    classes, there = len(record.dataset.classes), record.dataset.counts[part]
+    counts = torch.bincount(labels, minlength=classes)
+    least = 1
+    if record.dataset.name in EVEN:  # less what rounding takes, where evaluator and teacher share a class
+        least = max(least, min(per_class, int(SHARE * there / classes) - 2))
+    short = int(counts.sum()) != there if int(counts.max()) < per_class else int(counts.sum()) > there
+    if short or int(counts.max()) > per_class or int(counts.min()) < least:
+        wanted = f"{per_class} of every class of the {there} in the part '{part}', or all that a class has"
+        raise AuditError(f"{place} holds {counts.tolist()} images by class, not {wanted}")
+
+
 def _check_count(place: str, labels: Tensor, attack: AttackResult, control: bool, classes: int) -> None:
     """Fewer images, of the classes that are easy only, would look like more leakage, or like less."""
     counts = torch.bincount(labels, minlength=classes)
     if len(labels) != attack.images or not (control or (counts == attack.images // classes).all()):
         raise AuditError(f"{place}: {attack.images} images in the record, {counts.tolist()} by class in its raw scores")
+
+
+# Of raw scores of images; features and logits are what networks give.
+KINDS = {"labels": torch.int64, "similarity": torch.float64}
 
 
 def _observation(own: Mapping[str, Tensor], place: str, classes: int) -> Observation:
@@ -131,27 +196,34 @@ def _observation(own: Mapping[str, Tensor], place: str, classes: int) -> Observa
     for name, rows in own.items():
         if rows.ndim != (1 if name in ("labels", "similarity") else 2):
             raise AuditError(f"{place}: {name} has the shape {list(rows.shape)}")
+        if rows.dtype != (kind := KINDS.get(name, torch.float32)):
+            raise AuditError(f"{place}: {name} holds {rows.dtype}, not {kind}")
         if name.startswith("logits/") and rows.shape[1] != classes:
             raise AuditError(f"{place}: {name} are of {rows.shape[1]} classes, not of {classes}")
     return Observation.of(own)
 
 
-def _check_alike(place: str, evaluators: int, *observed: Observation) -> None:
-    """The same networks looked at all of them."""
-    seen = {
-        (len(each.logits), *((name, rows.shape[1]) for name, rows in sorted(each.features.items())))
-        for each in observed
-    }
-    if len(seen) > 1 or EVALUATOR_DISTANCE not in observed[0].features or len(observed[0].logits) != evaluators:
-        raise AuditError(f"{place}: not the features and logits that its yardstick has")
+def _check_seen(place: str, seen: Observation, widths: Mapping[str, int], evaluators: int) -> None:
+    """By every network that the record says looked at it, and by no other."""
+    found = {name: rows.shape[1] for name, rows in seen.features.items()}
+    if found != widths or len(seen.logits) != evaluators:
+        own, wanted = f"{found} and {len(seen.logits)}", f"{dict(widths)} and {evaluators}"
+        raise AuditError(f"{place}: not the features and logits that its record's evaluators give, {wanted}, but {own}")
 
 
-def _answers(own: Mapping[str, Tensor], place: str) -> Answers:
-    """Raises AuditError where what a stranger calls the answers of a membership inference are none."""
+def _answers(own: Mapping[str, Tensor], place: str, record: Record) -> Answers:
+    """Raises AuditError where what a stranger calls the answers of a membership inference are none, or where they are
+    of another number of candidates than `Inquiry` asks about."""
     _check(own, place, ("members", "correct"), (SIGNAL,))
     for name, rows in own.items():
-        if rows.ndim != 1 or rows.is_floating_point() != name.startswith(SIGNAL):
+        if rows.ndim != 1 or not (rows.is_floating_point() if name.startswith(SIGNAL) else rows.dtype == torch.bool):
             raise AuditError(f"{place}: {name} holds {rows.dtype} of shape {list(rows.shape)}")
+    counts, most = record.dataset.counts, int(record.settings_resolved["measure"]["membership_images"])
+    asked = min(most, counts["test"], counts["teacher"])
+    members = int(own["members"].sum())
+    if (members, len(own["members"]) - members) != (asked, asked):
+        others = len(own["members"]) - members
+        raise AuditError(f"{place}: {members} members and {others} others among its candidates, not {asked} of each")
     return Answers.of(own)
 
 

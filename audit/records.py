@@ -2,11 +2,12 @@
 
 import hashlib
 import json
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from audit.errors import AuditError
 from audit.migrations import migrated
@@ -17,9 +18,30 @@ SCHEMA_VERSION: Literal[2] = 2
 # The note of a target that no file describes, with the reason.
 NOT_SUBMITTABLE = "cannot be submitted"
 
+# Who stands behind a row without a submission, as the boards say it.
+OWN = "the maintainers"
+# Control, format (such as those that reverse the order of what follows), and the separators of lines and paragraphs.
+UNSEEN = ("Cc", "Cf", "Zl", "Zp")
+
+
+def _seen(text: str) -> str:
+    if odd := [c for c in text if unicodedata.category(c) in UNSEEN]:
+        raise ValueError(f"it has the character U+{ord(odd[0]):04X}, which nobody sees")
+    return text
+
+
+def _not_us(author: str) -> str:
+    if " ".join(unicodedata.normalize("NFKC", author).casefold().split()) == OWN:
+        raise ValueError(f"'{OWN}' are those of the leaderboard: a submission names its own authors")
+    return author
+
+
 EvidenceKind = Literal["images", "membership", "weights"]
 Link = Annotated[str, Field(pattern=r"^https?://[^\s<>\"']+$", max_length=300)]
-Line = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Line = Annotated[
+    str, Field(min_length=1, max_length=80, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$"), AfterValidator(_seen)
+]
+Author = Annotated[Line, AfterValidator(_not_us)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Direction = Literal[
     "higher is better", "lower is better", "lower means more leakage", "higher means more leakage", "neutral"
@@ -183,7 +205,7 @@ class Submission(_Model):
     """Who stands behind a row of a leaderboard. Text is shown, never interpreted; links are http or https."""
 
     name: Line = Field(description="of the defense, as the board shows it")
-    authors: Annotated[tuple[Line, ...], Field(min_length=1, max_length=100)]
+    authors: Annotated[tuple[Author, ...], Field(min_length=1, max_length=100)]
     paper: Link | None = None
     code: Link | None = None
     archive: Link | None = Field(default=None, description="where the submitted archive, weights included, stays")

@@ -3,7 +3,7 @@
 import os
 import platform
 import subprocess
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -178,16 +178,19 @@ def completed_suites(labels: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name, suite in SUITES.items() if {entry.label for entry in suite.entries} <= known)
 
 
-def run(request: Request, store: Store, monitor: Monitor, early: Callable[[Task], None] | None = None) -> Finished:
-    """Every stage of the request; what is in the store already is not made again.
+def check_defenses(request: Request, task: Task) -> None:
+    """Raises AuditError where a defense knows before any training that it cannot give a target."""
+    for component in request.defenses:
+        defense: Any = request.settings.build(component)
+        for seed in request.seeds if hasattr(defense, "check") else ():
+            defense.check(task, seed, request.device)
 
-    ``early`` is called when the task is known, before anything is trained, and raises AuditError for what cannot be
-    audited on it.
-    """
+
+def run(request: Request, store: Store, monitor: Monitor) -> Finished:
+    """Every stage of the request; what is in the store already is not made again."""
     data = prepare_data(request.dataset, request.data_root, request.settings.group("data"))
     check_measurable(request, data)
-    if early is not None:
-        early(data.task)
+    check_defenses(request, data.task)
     shop = Workshop(store, monitor, request.device)
     results: list[SeedResult] = []
     targets: dict[tuple[int, str], nn.Module] = {}

@@ -1,5 +1,6 @@
 """From a profile and --set options to checked settings for every part of a run."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -8,11 +9,15 @@ from typing import Annotated, Any, Literal, TypeVar, get_origin, get_type_hints
 from pydantic import Field, TypeAdapter, ValidationError
 
 from audit.errors import AuditError
+from audit.named_files import NoFile, may_be_a_path
 from audit.networks.training import TrainingRecipe
 from audit.registry import ATTACKS, DEFENSES, Component, unknown
 
 T = TypeVar("T")
 Count = Annotated[int, Field(ge=1)]
+KINDS = ("defense", "attack")
+NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?(e[+-]?[0-9]+)?")
+WORD = re.compile(r"[A-Za-z0-9_-]+")
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ class DataSettings:
 class EvaluatorRecipe(TrainingRecipe):
     """``model`` None: the teacher's family. ``hidden`` is the dimension of the features that images are compared in."""
 
-    model: str | None = None
+    model: Annotated[str, NoFile()] | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,28 @@ def all_settings() -> dict[str, str]:
     for registry in (DEFENSES, ATTACKS):
         owners |= {name: registry.get(name).factory for name in registry.names()}
     return {f"{owner}.{field.name}": str(field.default) for owner, cls in owners.items() for field in fields(cls)}
+
+
+def may_name_a_file(key: str, value: str) -> bool:
+    """Whether the option ``key`` can be a path: in a group of settings, or in any registered component that it reaches.
+
+    What is not registered says nothing of its types: of what may reach it, only numbers and words are no path.
+    """
+    group, _, name = key.partition(".")
+    classes: list[type] = [GROUPS[group]] if group in GROUPS else []
+    for registry in (DEFENSES, ATTACKS):
+        classes += [registry.get(known).factory for known in registry.names() if group in (known, registry.kind)]
+    types = [hints[name] for cls in classes if name in (hints := get_type_hints(cls, include_extras=True))]
+    if any(may_be_a_path(kind, value) for kind in types):
+        return True
+    return (not types or group in KINDS) and not _is_plain(value)
+
+
+def _is_plain(value: str) -> bool:
+    """Whether every part between commas is a number, or a word that names nothing in this folder."""
+    return all(
+        NUMBER.fullmatch(part) or (WORD.fullmatch(part) and not Path(part).exists()) for part in value.split(",")
+    )
 
 
 def parse_options(options: Iterable[str]) -> dict[str, str]:

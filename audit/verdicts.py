@@ -25,9 +25,17 @@ def judged(defenses: Sequence[DefenseResult], undefended: str) -> tuple[DefenseR
     ``undefended`` names the positive control among ``defenses``: where an attack does not leak there, its cell on every
     other target is void.
     """
-    measured = [_flagged(_with_leakage(defense)) for defense in defenses]
+    measured = [_flagged(defense) for defense in leaked(defenses)]
     twin = next((defense for defense in measured if defense.defense == undefended), None)
     return tuple(_voided(defense, twin) for defense in measured)
+
+
+def leaked(defenses: Sequence[DefenseResult]) -> tuple[DefenseResult, ...]:
+    """The same results with the leakage that follows from their measurements, and no cell void.
+
+    Whether a cell is void hangs on what the target stands beside: two runs are compared by what comes before.
+    """
+    return tuple(_with_leakage(defense) for defense in defenses)
 
 
 def unjudged(defenses: Sequence[DefenseResult]) -> tuple[DefenseResult, ...]:

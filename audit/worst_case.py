@@ -1,12 +1,17 @@
 """The attack that a target is ranked by: chosen on some seeds, reported on the others. Needs records only."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from audit.records import AttackResult, DefenseResult, Measurement
+from audit.suites import SUITES
 
 DISTANCE = "FD, evaluator features"
 REAL_DISTANCE = "FD of as many real images, evaluator features"
+# By how much the worst attacks of single seeds may leak more than the reported one before the latter is a lower bound.
+CHOICE = 0.05
+# Of a target that spikes, an attack of a suite can only be left out where there is no gradient to follow.
+BLIND = "no-input-gradient"
 
 
 @dataclass(frozen=True)
@@ -14,15 +19,19 @@ class WorstCase:
     """Per seed the attack that leaks most on the other seeds; empty where no attack has a leakage under every seed.
 
     ``leakages``: what these attacks leak on the seed itself. ``lost``: attacks that have a leakage, but not under every
-    seed; ``why``: the first of them without.
+    seed; ``why``: the first of them without. ``doubts``: why the target may leak more than what is reported.
     """
 
     attacks: tuple[str, ...]
     leakages: tuple[Measurement, ...]
     lost: tuple[str, ...]
     why: Measurement | None
-    at_least: bool = False
-    """A lost attack leaks more, where it has a value, than what is reported; or it never came to an end, and might."""
+    doubts: tuple[str, ...] = ()
+
+    @property
+    def at_least(self) -> bool:
+        """Whether what is reported is a lower bound, that gives no rank."""
+        return bool(self.doubts)
 
 
 def worst_case(defenses: Sequence[DefenseResult | None]) -> WorstCase:
@@ -48,12 +57,38 @@ def worst_case(defenses: Sequence[DefenseResult | None]) -> WorstCase:
     leakages = [found[attack][place] for place, attack in enumerate(attacks)]
     reported = [m.value for m in leakages if m is not None and m.value is not None]
     mean = sum(reported) / len(reported) if reported else 0.0
-    at_least = any(max(values[attack], default=0.0) > mean or _never_ended(found[attack]) for attack in lost)
-    return WorstCase(tuple(attacks), tuple(m for m in leakages if m is not None), lost, why, at_least)
+    doubts = (*_doubts(found, values, usable, mean), *_left_out(defenses))
+    return WorstCase(tuple(attacks), tuple(m for m in leakages if m is not None), lost, why, doubts)
 
 
-def _never_ended(leakages: Sequence[Measurement | None]) -> bool:
-    return all(m is None or m.status in ("failed", "timed-out") for m in leakages)
+def _doubts(
+    found: Mapping[str, Sequence[Measurement | None]],
+    values: Mapping[str, Sequence[float]],
+    usable: Mapping[str, Sequence[float]],
+    mean: float,
+) -> Iterator[str]:
+    for attack, known in values.items():
+        if attack not in usable and max(known, default=0.0) > mean:
+            yield f"{attack} leaks more where it has a value"
+        elif any(m is not None and m.status in ("failed", "timed-out", "undefined") for m in found[attack]):
+            yield f"{attack} came to no result under every seed"
+    if usable:
+        worst = [max(seed) for seed in zip(*usable.values(), strict=True)]
+        if (most := sum(worst) / len(worst)) > mean + CHOICE:
+            yield f"another attack is the worst under every seed: the worst of each leak {100 * most:.1f} % on average"
+
+
+def _left_out(defenses: Sequence[DefenseResult | None]) -> Iterator[str]:
+    """Attacks of suites that a spiking target is said to be out of reach of, though its gradient is there."""
+    labels = {entry.label for suite in SUITES.values() for entry in suite.entries}
+    absent = dict.fromkeys(
+        attack.attack
+        for defense in defenses
+        if defense is not None and defense.time_steps is not None and BLIND not in defense.flags
+        for attack in defense.attacks
+        if attack.status == "not-applicable" and attack.evidence == "images" and attack.attack in labels
+    )
+    return (f"{attack} was not run on it" for attack in absent)
 
 
 def find_attack(defense: DefenseResult | None, attack: str) -> AttackResult | None:

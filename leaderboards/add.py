@@ -2,33 +2,46 @@
 
 import argparse
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from audit.errors import AuditError
 from audit.records import Record
 from leaderboards.archive import PICTURES, SCORES
-from leaderboards.entries import ROOT, Entry, add, row
+from leaderboards.entries import ROOT, Entry, add, remove, row
 from leaderboards.submission import scores_of
 from leaderboards.verification import verify_row
 
 
 def add_run(run: Path, root: Path = ROOT) -> list[Entry]:
-    """Raises AuditError where a row is refused; then it is not there either."""
+    """Every row of the run, or none: raises AuditError where one is refused, is there already or cannot be written."""
     whole = Record.read(run / "record.json")
     names = list(dict.fromkeys(d.defense for result in whole.results for d in result.defenses if d.requested))
-    pictures = (run / PICTURES).read_bytes() if (run / PICTURES).is_file() else None
-    entries = []
-    for name in names:
-        record = row(whole, name)
-        entry = add(record, scores_of(run / SCORES, record), pictures, root)
-        verdict = verify_row(entry.path)
-        if not verdict.accepted:
-            for path in (entry.path, entry.scores, entry.path.with_suffix(".png")):
-                path.unlink(missing_ok=True)
-            raise AuditError(f"{name} is refused: {[f.detail for f in verdict.findings if f.state == 'refused']}")
-        entries.append(entry)
+    entries: list[Entry] = []
+    try:
+        pictures = (run / PICTURES).read_bytes() if (run / PICTURES).is_file() else None
+        with tempfile.TemporaryDirectory() as work:
+            checked = [_checked(run, row(whole, name), pictures, Path(work)) for name in names]
+            for entry in checked:
+                entries.append(add(entry.record, entry.scores.read_bytes(), pictures, root))
+    except BaseException as error:
+        for entry in entries:
+            remove(entry)
+        if isinstance(error, OSError):
+            raise AuditError(f"cannot add the rows of {run}: {error.strerror or error}") from error
+        raise
     return entries
+
+
+def _checked(run: Path, record: Record, pictures: bytes | None, work: Path) -> Entry:
+    """The row in a folder of its own. Raises AuditError where it is refused."""
+    entry = add(record, scores_of(run / SCORES, record), pictures, work)
+    verdict = verify_row(entry.path)
+    if not verdict.accepted:
+        found = [finding.detail for finding in verdict.findings if finding.state == "refused"]
+        raise AuditError(f"{entry.defense} is refused: {found}")
+    return entry
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

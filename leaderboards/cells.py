@@ -11,6 +11,9 @@ from scipy.special import stdtrit
 from audit.records import Direction, Measurement, Status
 
 SHORT = 30
+# Differences of two proportions; every other fraction is a proportion.
+SIGNED = ("train/test gap",)
+NEVER_NEGATIVE = ("ratio", "pJ", "spikes", "operations")
 UNITS = {"fraction": "%", "points": "percentage points"}
 DIRECTIONS: dict[str, str] = {
     "higher is better": "higher = better",
@@ -48,10 +51,28 @@ class Number:
     reason: str | None = None
     mark: str = ""
     unclipped: float | None = None
+    signed: bool = False
 
     @classmethod
     def of(cls, m: Measurement) -> "Number":
-        return cls(m.value, m.unit, m.low, m.high, m.interval, m.n, m.status, m.reason, unclipped=m.unclipped)
+        return cls(
+            m.value,
+            m.unit,
+            m.low,
+            m.high,
+            m.interval,
+            m.n,
+            m.status,
+            m.reason,
+            unclipped=m.unclipped,
+            signed=m.name in SIGNED,
+        )
+
+    def within(self, value: float) -> float:
+        """``value`` cut to what such a number can be."""
+        if self.unit == "fraction":
+            return min(1.0, max(-1.0 if self.signed else 0.0, value))
+        return max(0.0, value) if self.unit in NEVER_NEGATIVE else value
 
     @classmethod
     def absent(cls, unit: str, status: Status, reason: str | None, n: int | None = None) -> "Number":
@@ -228,8 +249,7 @@ def over_seeds(numbers: Sequence[Number], seeds: Sequence[int]) -> Number:
         return Number(mean, unit, interval=same, n=n, reason="; ".join(reasons) or None)
     half = float(stdtrit(len(uncut) - 1, 0.975)) * deviation / math.sqrt(len(uncut))
     low, high = min(centre - half, mean), max(centre + half, mean)
-    if unit == "fraction":
-        low, high = max(0.0, low), min(1.0, high)
+    low, high = numbers[0].within(low), numbers[0].within(high)
     interval = f"Student t 95 % over {len(values)} seeds"
     return Number(mean, unit, low, high, interval, n, reason="; ".join(reasons) or None)
 

@@ -6,17 +6,25 @@ For a check of pull requests: what runs is the base's code, and of the branch on
 import argparse
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from audit.errors import AuditError
-from leaderboards.entries import load
+from audit.records import Record
+from leaderboards.board import boards, table
+from leaderboards.entries import Entry, load
+from leaderboards.rendering import Format, render
+from leaderboards.site.build import write_site
+from leaderboards.tables import build, readable
 from leaderboards.verification import verify_row
 
 PLACE = "leaderboards/records"
 SUFFIXES = (".json", ".npz", ".png")
+FORMATS: tuple[Format, ...] = ("csv", "md", "tex", "html")
 REGULAR = "100644"
 LARGEST = 256 * 2**20
+LONGEST = 1000
 
 
 def added(base: str, head: str, repository: Path) -> list[str]:
@@ -52,21 +60,43 @@ def fetch(paths: Sequence[str], head: str, repository: Path) -> None:
 
 
 def check(paths: Sequence[str], repository: Path) -> bool:
-    """Whether every row of these files is accepted, and every row lies where it belongs; what was found is printed."""
+    """Whether every row of these files is accepted, and the boards can be made with them; what was found is printed.
+
+    Raises AuditError where a file belongs to no row, or a row does not lie where it belongs.
+    """
     rows = {path for path in paths if path.endswith(".json")}
     if alone := [path for path in paths if str(Path(path).with_suffix(".json")) not in rows]:
         raise AuditError(f"{alone[0]} belongs to no record that is added with it")
     accepted = True
     for path in sorted(rows):
         verdict = verify_row(repository / path)
+        if verdict.accepted and Record.read(repository / path).submission is None:
+            verdict.add("submission", "refused", "a row without one is the maintainers' own: name who submits it")
         sys.stdout.write(f"== {path}\n{verdict.text()}\n")
         accepted &= verdict.accepted
-    load(repository / PLACE)
-    return accepted
+    entries = load(repository / PLACE)
+    return accepted and _can_be_shown(entries, sorted(rows))
+
+
+def _can_be_shown(entries: Sequence[Entry], paths: Sequence[str]) -> bool:
+    """Whether tables and site come out of all rows: one that breaks them would take everybody's away."""
+    try:
+        with tempfile.TemporaryDirectory() as work:
+            write_site(entries, Path(work) / "site")
+            tables = [table(board) for board in boards(entries)]
+            tables += [build(entry.record, name) for entry in entries for name in readable(entry.record)]
+            for each in tables:
+                for form in FORMATS:
+                    render(each, form).encode()
+    except Exception as error:  # noqa: BLE001 - whatever a stranger's row makes them raise
+        said = f"{type(error).__name__}: {error}".encode("unicode_escape").decode()[:LONGEST]
+        sys.stdout.write(f"refused: with {', '.join(paths)} the boards cannot be made: {said}\n")
+        return False
+    return True
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0: every row is accepted; 1: one is refused; 2: the branch does something else to the records."""
+    """0: every row is accepted; 1: one is refused, or breaks the boards; 2: the branch does something else to them."""
     parser = argparse.ArgumentParser(prog="python -m leaderboards.changes", description="check the rows of a branch")
     parser.add_argument("base", help="a commit")
     parser.add_argument("head", help="a commit")

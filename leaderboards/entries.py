@@ -6,7 +6,9 @@ that it is about>/``. The hash is that of the record's own bytes, so that a row 
 
 import hashlib
 import re
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -116,8 +118,13 @@ def row(record: Record, defense: str) -> Record:
         return result.model_copy(update={"defenses": marked})
 
     others = {d.defense for result in record.results for d in result.defenses} - {defense, UNDEFENDED}
-    passed = {k: v for k, v in record.settings_passed.items() if k.partition(".")[0] not in others}
     results = tuple(part(result) for result in record.results)
+    fields = {f"defense.{field}" for result in results for d in result.defenses for field in d.settings}
+    passed = {
+        key: value
+        for key, value in record.settings_passed.items()
+        if key.partition(".")[0] not in others and (not key.startswith("defense.") or key in fields)
+    }
     return record.model_copy(update={"results": results, "settings_passed": passed})
 
 
@@ -173,17 +180,55 @@ def place(record: Record, name: str | None = None) -> PurePosixPath:
 
 
 def add(record: Record, scores: bytes, pictures: bytes | None, root: Path = ROOT) -> Entry:
-    """Write a row and what belongs to it. Raises AuditError where it is there already: nothing is overwritten."""
-    path = root / place(record)
-    if path.exists():
-        raise AuditError(f"{path} is there already: this very record has its row")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    entry = Entry(record, path)
-    entry.scores.write_bytes(scores)
-    if pictures is not None:
-        path.with_suffix(".png").write_bytes(pictures)
-    record.write(path)  # the last: without it, nothing of this is a row
+    """Write a row and what belongs to it: all of it or nothing.
+
+    Raises AuditError where it is there already, since nothing is overwritten, and where it cannot be written.
+    """
+    entry = Entry(record, root / place(record))
+    files = {entry.scores: scores} | ({} if pictures is None else {entry.path.with_suffix(".png"): pictures})
+    try:
+        if entry.path.exists():
+            raise AuditError(f"{entry.path} is there already: this very record has its row")
+        _place_files(files | {entry.path: record.text().encode()})  # the record last: without it, nothing is a row
+    except OSError as error:
+        raise AuditError(f"cannot write {entry.path}: {error.strerror or error}") from error
     return entry
+
+
+def remove(entry: Entry) -> None:
+    """What `add` wrote, the record first, and the folders of its place where nothing else is in them."""
+    for suffix in (".json", ".npz", ".png"):
+        entry.path.with_suffix(suffix).unlink(missing_ok=True)
+    _remove_empty(entry.path.parents[: len(place(entry.record).parts) - 1])
+
+
+def _place_files(files: Mapping[Path, bytes]) -> None:
+    """Files of one folder, each moved there in order when all are written; where one cannot be, none is left."""
+    folder = next(iter(files)).parent
+    missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    moved: list[Path] = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".row-", ignore_cleanup_errors=True) as work:
+            written = {Path(work, f"{path.name}.tmp"): path for path in files}
+            for temporary, path in written.items():
+                temporary.write_bytes(files[path])
+            for temporary, path in written.items():
+                temporary.replace(path)
+                moved.append(path)
+    except BaseException:
+        with suppress(OSError):
+            for path in reversed(moved):
+                path.unlink()
+        _remove_empty(missing)
+        raise
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    """Up to the first that holds something."""
+    with suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 def load(root: Path = ROOT) -> list[Entry]:

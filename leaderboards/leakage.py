@@ -25,6 +25,8 @@ from leaderboards.lookups import (
 
 MORE: Direction = "higher means more leakage"
 MASKED = "masked-gradients"
+# Of an interval that still gives a rank.
+WIDEST = 0.5
 LEAKAGE = Column("leakage", "measured", "fraction", MORE)
 Parts = tuple[tuple[Column, ...], list[tuple[Cell, ...]], tuple[str, ...]]
 """Columns, rows and remarks of a table."""
@@ -88,7 +90,8 @@ def verdict(record: Record, notes: Footnotes) -> Parts:
         "nothing is ranked: a rank needs intervals."
         if len(seeds) == 1
         else "For every seed the attack is the one that leaks most on the other seeds. Rank: one more than the number "
-        "of targets whose interval lies wholly below; targets of one rank are not separated."
+        "of targets whose interval lies wholly below; targets of one rank are not separated, and an interval wider "
+        "than half the scale gives none."
     )
     return columns, rows, (SCALE, VOID, chosen)
 
@@ -107,10 +110,10 @@ def worst_of(defenses: Sequence[DefenseResult | None], seeds: Sequence[int], not
 
 def lost_attacks(worst: WorstCase, text: str, notes: Footnotes) -> Words:
     """``text`` with a footnote on the attacks that were not in the choice."""
-    lost = f"Without a value under every seed, so not in the choice: {', '.join(worst.lost)}."
+    said = [f"Without a value under every seed, so not in the choice: {', '.join(worst.lost)}."] if worst.lost else []
     if worst.at_least:
-        lost += " One of them leaks more where it has a value, or never ended: a lower bound, and unranked."
-    return Words(text, notes.mark(lost) if worst.lost else "", missing=not worst.attacks)
+        said.append(f"A lower bound, and unranked: {'; '.join(worst.doubts)}.")
+    return Words(text, notes.mark(" ".join(said)) if said else "", missing=not worst.attacks)
 
 
 def scale_of(defenses: Sequence[DefenseResult | None]) -> str:
@@ -135,10 +138,13 @@ def scale_of(defenses: Sequence[DefenseResult | None]) -> str:
 
 
 def rank_groups(found: dict[str, Number]) -> dict[str, str]:
-    """Rank by target: one more than the number of targets that leak surely less; 'unranked' without an interval."""
+    """Rank by target: one more than the number of targets that leak surely less; 'unranked' without an interval.
+
+    So is one with an interval that is no better than none: whoever spreads over the scale is outranked by nobody.
+    """
     ranks: dict[str, str] = {}
     for name, own in found.items():
-        if own.low is None or own.value is None:
+        if own.low is None or own.high is None or own.value is None or own.high - own.low > WIDEST:
             ranks[name] = "unranked"
             continue
         below = sum(other.high is not None and other.high < own.low for other in found.values())

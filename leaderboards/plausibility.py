@@ -1,21 +1,23 @@
 """Whether a record can be what it says: ranges, intervals, counts, and what follows from something else in it."""
 
 import math
+import re
 from collections.abc import Iterator
 from datetime import datetime
 
 from audit.records import AttackResult, DefenseResult, Energy, GradientHealth, Measurement, Record
+from leaderboards.cells import SIGNED
 
 ROUNDING = 1e-9
 # Of the same sums, added in another order; a distance takes the roots of a matrix's eigenvalues.
 CLOSE = 1e-6
-# Differences of two proportions; all other fractions are proportions.
-SIGNED = ("train/test gap",)
 # Squared or summed distances that cannot be below 0; unbiased kernel distances can.
 NEVER_NEGATIVE = ("FD", "FID", "nearest private image")
 WILSON = "Wilson 95 %"
 MOST_POINTS = 10_000
 BARRIER = "interpolation barrier"
+# What a layer is called, its own name or the path to it; it stands on tables and figures.
+LAYER = re.compile(r"[A-Za-z0-9_.]{1,60}")
 PROBES = 16  # images behind the share of missing gradients
 ABSENT = ("insufficient", "undefined")
 
@@ -155,6 +157,8 @@ def _curve(defense: DefenseResult, tests: int, points: int) -> Iterator[str]:
 def _energy(energy: Energy, time_steps: int | None, tests: int) -> Iterator[str]:
     from audit.metrics.energy import energy as measured
 
+    if odd := [layer.name for layer in energy.layers if not LAYER.fullmatch(layer.name)]:
+        yield f"energy: a layer is called {odd[0][:80]!r}: letters, digits, '_' and '.', 60 at most"
     if (energy.time_steps, energy.images) != (time_steps, tests):
         yield f"energy of {energy.time_steps} time-steps on {energy.images} images"
     try:

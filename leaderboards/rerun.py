@@ -1,25 +1,23 @@
-"""The attacks, or everything, once more, in a process of its own; and how near the numbers are to the record's."""
+"""The attacks, or everything, once more, in processes of their own."""
 
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from audit.errors import AuditError, Unchecked
-from audit.records import DefenseResult, Record
-from audit.worst_case import worst_case
+from audit.records import Record
 from leaderboards.archive import ATTACK, DEFENSE
-from leaderboards.entries import UNDEFENDED, audited, results_of
+from leaderboards.comparison import CHECKPOINT, compare, compare_access, other_weights
+from leaderboards.entries import UNDEFENDED, audited
+from leaderboards.resolution import data_is_here
 from leaderboards.verification import Check, Opened
 
-CHECKPOINT = "checkpoint"
-# Another machine adds in another order: attacks that take hundreds of steps end in other images of the same kind. On
-# the same machine with the same versions all differences are 0. The energy's is relative.
-TOLERANCES = {"accuracy": 0.02, "energy": 0.05, "leakage of an attack": 0.10, "worst leakage": 0.05, "AUC": 0.05}
-# A stranger's options that name files here.
-NEVER_PASSED = ("measure.inception_weights",)
+# Where a defense is only to be made, one attack runs, since an audit has one: this is the cheapest.
+CHEAPEST = "weight-recovery"
 
 
 @dataclass(frozen=True)
@@ -37,41 +35,91 @@ def rerun_attacks(machine: Machine, trust_code: bool = False) -> Check:
     result, which needs ``trust_code``."""
 
     def check(opened: Opened) -> str:
-        with tempfile.TemporaryDirectory(prefix="audit-verify-") as made:
-            work = Path(made)
-            for seed, content in opened.targets.items():
-                (work / f"target-seed{seed}.safetensors").write_bytes(content)
-            path = {f"{CHECKPOINT}.path": str(work / "target-seed{seed}.safetensors")}
-            attacks = _attacks(opened, work, trust_code)
-            again = _run(opened.record, CHECKPOINT, attacks, path, work, machine)
-        return compare(opened.record, again, CHECKPOINT)
+        _refuse_own_images(opened.record)
+        again = _on_weights(opened, opened.targets, machine, trust_code)
+        return compare(opened.record, again, CHECKPOINT) + _left_out(opened.record)
 
     return check
 
 
 def rerun_all(machine: Machine, trust_code: bool) -> Check:
-    """Teacher, defense and attacks from the beginning; a defense that is the submitter's code needs ``trust_code``."""
+    """Teacher, defense and attacks from the beginning; a defense that is the submitter's code needs ``trust_code``.
+
+    That code makes the targets and nothing else: what attacks and measures them is a process that it never was in.
+    """
 
     def check(opened: Opened) -> str:
-        from audit.registry import DEFENSES
-
-        with tempfile.TemporaryDirectory(prefix="audit-verify-") as made:
-            work, name = Path(made), opened.defense
-            if DEFENSE in opened.contents:
-                if not trust_code:
-                    raise Unchecked(f"its {DEFENSE} is somebody else's code; --trust-code runs it")
-                (work / DEFENSE).write_bytes(opened.contents[DEFENSE])
-                asked = str(work / DEFENSE)
-            elif name not in DEFENSES.names():
-                raise Unchecked(f"the code of '{name}' is neither here nor in the archive")
-            elif not getattr(DEFENSES.get(name).factory, "repeatable", True):
-                raise Unchecked(f"what '{name}' read is a file of the submitter's; --rerun attacks runs on its weights")
-            else:
-                asked = name
-            again = _run(opened.record, asked, _attacks(opened, work, trust_code), {}, work, machine)
-        return compare(opened.record, again, name)
+        record, name = opened.record, opened.defense
+        _refuse_own_images(record)
+        if DEFENSE in opened.contents:
+            if not trust_code:
+                raise Unchecked(f"its {DEFENSE} is somebody else's code; --trust-code runs it")
+            alone = replace(machine, store=None)  # what such code could write there is not read again
+            made, targets = _made(opened, alone)
+            compare_access(record, made, name)
+            name, again = CHECKPOINT, _on_weights(opened, targets, alone, trust_code)
+        else:
+            again = _from_the_beginning(opened, machine, trust_code)
+        return compare(record, again, name) + other_weights(record, again, name) + _left_out(record)
 
     return check
+
+
+def _work() -> AbstractContextManager[str]:
+    return tempfile.TemporaryDirectory(prefix="audit-verify-")
+
+
+def _on_weights(opened: Opened, targets: Mapping[int, bytes], machine: Machine, trust_code: bool) -> Record:
+    """The attacks on the weights in these files, by seed."""
+    with _work() as folder:
+        work = Path(folder)
+        for seed, content in targets.items():
+            (work / f"target-seed{seed}.safetensors").write_bytes(content)
+        settings = _passed(opened.record, made=False)
+        settings |= {f"{CHECKPOINT}.path": str(work / "target-seed{seed}.safetensors")}
+        return _run(opened.record, CHECKPOINT, _attacks(opened, work, trust_code), settings, work, machine)
+
+
+def _from_the_beginning(opened: Opened, machine: Machine, trust_code: bool) -> Record:
+    """All of it, with a defense whose code is here."""
+    from audit.registry import DEFENSES
+    from audit.run import NO_PROTECTION
+
+    name = opened.defense
+    if name not in DEFENSES.names():
+        raise Unchecked(f"the code of '{name}' is neither here nor in the archive")
+    if not getattr(DEFENSES.get(name).factory, "repeatable", True):
+        raise Unchecked(f"what '{name}' read is a file of the submitter's; --rerun attacks runs on its weights")
+    # What protects nothing is compared with nothing, but for a row.
+    asked = f"{name},{UNDEFENDED}" if name in NO_PROTECTION and name != UNDEFENDED else name
+    with _work() as folder:
+        work = Path(folder)
+        attacks = _attacks(opened, work, trust_code)
+        return _run(opened.record, asked, attacks, _passed(opened.record, made=True), work, machine)
+
+
+def _made(opened: Opened, machine: Machine) -> tuple[Record, dict[int, bytes]]:
+    """What the submitter's defense makes, in a process that is about nothing else: its record, and weights by seed."""
+    from audit.registry import ATTACKS
+
+    record = opened.record
+    others = {a.attack.partition(" (")[0] for r in record.results for d in r.defenses for a in d.attacks}
+    others |= {"attack", *ATTACKS.names()}
+    settings = {k: v for k, v in _passed(record, made=True).items() if k.partition(".")[0] not in others}
+    with _work() as folder:
+        work = Path(folder)
+        (work / DEFENSE).write_bytes(opened.contents[DEFENSE])
+        made = _run(record, str(work / DEFENSE), CHEAPEST, settings, work, machine)
+        if (name := audited(made)) != opened.defense:
+            raise AuditError(f"its {DEFENSE} registers '{name}', the record is about '{opened.defense}'")
+        seeds = [result.seed for result in record.results]
+        if [result.seed for result in made.results] != seeds:
+            raise AuditError(f"its {DEFENSE} made targets of other seeds")
+        place = work / "run" / "targets"
+        try:
+            return made, {seed: (place / f"{name}-seed{seed}.safetensors").read_bytes() for seed in seeds}
+        except OSError as error:
+            raise AuditError(f"its {DEFENSE} left no target: {error.strerror}") from error
 
 
 def _attacks(opened: Opened, work: Path, trust_code: bool) -> str:
@@ -95,36 +143,26 @@ def _attacks(opened: Opened, work: Path, trust_code: bool) -> str:
     return ",".join(asked)
 
 
-def _run(
-    record: Record, defense: str, attacks: str, settings: Mapping[str, str], work: Path, machine: Machine
-) -> Record:
-    """The record of the same audit of ``defense``, made by a process of its own."""
-    kept = {k: v for k, v in record.settings_passed.items() if k not in NEVER_PASSED}
-    if defense == CHECKPOINT:
-        kept = {k: v for k, v in kept.items() if _without_the_defense(k, audited(record))}
-    seeds = ",".join(str(result.seed) for result in record.results)
-    options = {
-        "defense": defense,
-        "attack": attacks,
-        "profile": record.profile,
-        "dataset": record.dataset.name,
-        "model": record.results[0].teacher.architecture,
-        "seeds": seeds,
-        "device": machine.device,
-        "out": work / "run",
-        "data-root": machine.data_root and machine.data_root.absolute(),
-        # Nobody's: what another run left in a store would be compared with itself.
-        "store": machine.store.absolute() if machine.store else work / "store",
-        "threads": machine.threads,
-    }
-    # One word each: no value of a stranger's is taken for an option.
-    command = [sys.executable, "-m", "audit", *(f"--{k}={v}" for k, v in options.items() if v is not None)]
-    command += [f"--set={key}={value}" for key, value in {**kept, **settings}.items()]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise AuditError(f"the re-run ended with exit code {done.returncode}: {last}")
-    return Record.read(work / "run" / "record.json")
+def _passed(record: Record, made: bool) -> dict[str, str]:
+    """The record's options but for those that may name a file; with those of the defense where it is ``made`` again.
+
+    Raises Unchecked where an attack, or the defense, would be another one without.
+    """
+    from audit.settings import GROUPS, may_name_a_file
+
+    name = audited(record)
+    kept = {k: v for k, v in record.settings_passed.items() if made or _without_the_defense(k, name)}
+    files = {key for key, value in kept.items() if may_name_a_file(key, value)}
+    if needed := sorted(key for key in files if key.partition(".")[0] not in GROUPS):
+        raise Unchecked(f"the option '{needed[0]}' may name a file, and a re-run reads none that a submitter names")
+    return {key: value for key, value in kept.items() if key not in files}
+
+
+def _left_out(record: Record) -> str:
+    """A remark on options that no re-run takes over."""
+    kept = _passed(record, made=False)
+    left = sorted(k for k in record.settings_passed if k not in kept and _without_the_defense(k, audited(record)))
+    return f"; left out, as it may name a file: {', '.join(left)}" if left else ""
 
 
 def _without_the_defense(key: str, name: str) -> bool:
@@ -135,68 +173,35 @@ def _without_the_defense(key: str, name: str) -> bool:
     return field in DEFENSES.get(UNDEFENDED).fields if group == "defense" else group != name
 
 
-def compare(claimed: Record, again: Record, name: str) -> str:
-    """Raises AuditError for the first number that is farther off than its tolerance; otherwise the largest differences.
-
-    ``name``: what the target is called in ``again``.
-    """
-    own = audited(claimed)
-    largest = dict.fromkeys(TOLERANCES, 0.0)
-    pairs = [(results_of(claimed, own), results_of(again, name), own)]
-    if own != UNDEFENDED and claimed.external is None:
-        pairs.append((results_of(claimed, UNDEFENDED), results_of(again, UNDEFENDED), UNDEFENDED))
-    for before, after, target in pairs:
-        for first, second, result in zip(before, after, claimed.results, strict=True):
-            where = f"seed {result.seed}, {target}"
-            _near("accuracy", first.accuracy.value, second.accuracy.value, f"{where}: accuracy", largest)
-            ratio, again_ratio = _energy(first), _energy(second)
-            _near("energy", ratio, again_ratio, f"{where}: energy ratio", largest, scale=ratio or 1.0)
-            _compare_attacks(first, second, where, largest)
-        _near("worst leakage", _worst(before), _worst(after), f"{target}: worst leakage", largest)
-    shown = ", ".join(f"{what} {value:.3f} (of {TOLERANCES[what]:g})" for what, value in largest.items())
-    return f"largest differences: {shown}"
+def _refuse_own_images(record: Record) -> None:
+    if record.dataset.name == "folder":
+        raise Unchecked("the submitter's own images: nobody else has them")
 
 
-def _compare_attacks(first: DefenseResult, second: DefenseResult, where: str, largest: dict[str, float]) -> None:
-    again = {attack.attack: attack for attack in second.attacks}
-    for attack in first.attacks:
-        place = f"{where}: {attack.attack}"
-        other = again.get(attack.attack)
-        if other is None or other.status != attack.status:
-            raise AuditError(
-                f"{place} is '{attack.status}' in the record, '{other.status if other else 'absent'}' here"
-            )
-        if attack.leakage is not None and other.leakage is not None:
-            _near("leakage of an attack", attack.leakage.value, other.leakage.value, f"{place}: leakage", largest)
-        found = {m.name: m.value for m in other.measurements}
-        for m in attack.measurements:
-            if m.name.startswith("AUC") and m.name in found:  # weights alone make no shadows, which some signals need
-                _near("AUC", m.value, found[m.name], f"{place}: {m.name}", largest)
-
-
-def _near(
-    what: str, claimed: float | None, here: float | None, where: str, largest: dict[str, float], scale: float = 1.0
-) -> None:
-    if claimed is None and here is None:
-        return
-    if claimed is None or here is None:
-        raise AuditError(f"{where} is {_said(claimed)} in the record and {_said(here)} here")
-    difference = abs(claimed - here) / scale
-    largest[what] = max(largest[what], difference)
-    if difference > TOLERANCES[what]:
-        raise AuditError(
-            f"{where} is {claimed:.3f} in the record and {here:.3f} here; {TOLERANCES[what]:g} is tolerated"
-        )
-
-
-def _energy(result: DefenseResult) -> float | None:
-    return result.energy.measurements[0].value if result.energy else None
-
-
-def _said(value: float | None) -> str:
-    return "without a value" if value is None else f"{value:.3f}"
-
-
-def _worst(results: Sequence[DefenseResult]) -> float | None:
-    values = [m.value for m in worst_case(results).leakages if m.value is not None]
-    return sum(values) / len(values) if values and len(values) == len(results) else None
+def _run(
+    record: Record, defense: str, attacks: str, settings: Mapping[str, str], work: Path, machine: Machine
+) -> Record:
+    """The record of an audit of ``defense`` as ``record`` was made, by a process of its own."""
+    options = {
+        "defense": defense,
+        "attack": attacks,
+        "profile": record.profile,
+        "dataset": record.dataset.name,
+        "model": record.results[0].teacher.architecture,
+        "seeds": ",".join(str(result.seed) for result in record.results),
+        "device": machine.device,
+        "out": work / "run",
+        "data-root": machine.data_root and machine.data_root.absolute(),
+        # Nobody's: what another run left in a store would be compared with itself.
+        "store": machine.store.absolute() if machine.store else work / "store",
+        "threads": machine.threads,
+    }
+    # One word each: no value of a stranger's is taken for an option.
+    command = [sys.executable, "-m", "audit", *(f"--{k}={v}" for k, v in options.items() if v is not None)]
+    command += [f"--set={key}={value}" for key, value in settings.items()]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        data_is_here(record.dataset.name, machine.data_root)
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise AuditError(f"the re-run ended with exit code {done.returncode}: {last}")
+    return Record.read(work / "run" / "record.json")

@@ -196,12 +196,14 @@ def data_split(record: Record, data_root: Path | None) -> str:
         raise AuditError(f"images of {info.image_shape} are larger than is checked here")
     if info.name == "folder":
         raise Unchecked("the submitter's own images: nobody else has them")
-    if data_root is None and info.name != "digits":
-        raise Unchecked(f"{info.name} is not here; pass --data-root")
     settings: DataSettings = validated(DataSettings, record.settings_resolved["data"], "data")
     if settings.image_size is not None and settings.image_size > LARGEST_SIDE:
         raise AuditError(f"data.image_size = {settings.image_size} is larger than is checked here")
-    data = prepare_data(info.name, data_root, settings)
+    try:
+        data = prepare_data(info.name, data_root, settings)
+    except AuditError:
+        data_is_here(info.name, data_root)
+        raise
     for what, own, here in (
         ("split", info.split_hash, data.split_hash),
         ("classes", info.classes, data.task.classes),
@@ -218,6 +220,16 @@ def data_split(record: Record, data_root: Path | None) -> str:
             if hashes.get(control.attack) != control.images_hash:
                 raise AuditError(f"seed {result.seed}: {control.attack} are other images than here")
     return f"{info.name}, split {data.split_hash[:12]} and controls, the same here"
+
+
+def data_is_here(name: str, data_root: Path | None) -> None:
+    """Raises `Unchecked`, with the reason, where the data set itself cannot be read as it would be for an audit."""
+    from audit.data import load
+
+    try:
+        load(name, data_root)
+    except AuditError as error:
+        raise Unchecked(str(error)) from error
 
 
 def _difference(own: Any, again: Any) -> str:

@@ -50,6 +50,12 @@ class Verdict:
     def accepted(self) -> bool:
         return bool(self.findings) and all(finding.state != "refused" for finding in self.findings)
 
+    @property
+    def reached(self) -> str:
+        """'claimed', 'attacks' or 'all': a re-run that could not be made is none."""
+        ran = any((f.check, f.state) == (f"rerun: {self.rerun}", "passed") for f in self.findings)
+        return self.rerun if ran and self.rerun != "none" else CLAIMED
+
     def text(self) -> str:
         """For a terminal: a line per check, and the verdict."""
         width = max(len(f.check) for f in self.findings)
@@ -59,11 +65,10 @@ class Verdict:
     def document(self, record: str) -> str:
         """For a file beside the record with that hash."""
         found = [{"check": f.check, "state": f.state, "detail": f.detail} for f in self.findings]
-        ran = any((f.check, f.state) == (f"rerun: {self.rerun}", "passed") for f in self.findings)
         whole = {
             "record": record,
             "accepted": self.accepted,
-            "rerun": self.rerun if ran and self.rerun != "none" else CLAIMED,
+            "rerun": self.reached,
             "version": __version__,
             "checked": datetime.now(UTC).date().isoformat(),
             "findings": found,
@@ -183,7 +188,7 @@ def row(opened: Opened) -> str:
     if opened.manifest is not None and record.submission != opened.manifest.submission:
         raise AuditError("the record and the manifest do not name the same submission")
     if record.external is None and name != UNDEFENDED:
-        results_of(record, UNDEFENDED)
+        _beside_the_undefended(record, name)
     for result in record.results:
         names = [d.defense for d in result.defenses]
         if set(names) - {name, UNDEFENDED} or len(set(names)) < len(names):
@@ -198,6 +203,15 @@ def row(opened: Opened) -> str:
     if PICTURES in opened.contents:
         check_picture(opened.contents[PICTURES])
     return f"{name} on {record.dataset.name}, seeds {', '.join(map(str, seeds))}"
+
+
+def _beside_the_undefended(record: Record, name: str) -> None:
+    """Raises AuditError where a seed lacks the positive control: what protects nothing is audited without one."""
+    try:
+        results_of(record, UNDEFENDED)
+    except AuditError as error:
+        advice = f"--defense {name},{UNDEFENDED}, and submit with --defense {name}"
+        raise AuditError(f"{error}: audit {name} together with it: {advice}") from error
 
 
 def suite(opened: Opened) -> str:

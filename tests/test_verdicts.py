@@ -230,6 +230,69 @@ def test_a_target_on_which_the_strongest_attack_never_ends_is_a_lower_bound(stat
     assert (worst.attacks, worst.lost, worst.at_least) == (("weak",), ("strong",), True)
 
 
+@pytest.mark.parametrize("status", ["failed", "timed-out", "undefined"])
+def test_one_seed_without_a_result_of_the_strongest_attack_makes_a_lower_bound(status: Status) -> None:
+    found = [attack("weak", 55.0), attack("strong", 90.0)]
+    lost = [attack("weak", 55.0), attack("strong", None, status=status, reason="too slow")]
+    seeds = [judged([defense("a", attacks, NULLS)], UNDEFENDED)[0] for attacks in (found, found, lost)]
+    worst = worst_case(seeds)
+    assert worst.at_least
+    assert worst.doubts == ("strong came to no result under every seed",)
+
+
+def test_a_target_that_another_attack_breaks_under_every_seed_is_a_lower_bound() -> None:
+    """A defense knows its seed: it could give every seed another weakness, and no attack would leak on the others."""
+    leaks = {"a": (0.9, 0.1, 0.11), "b": (0.1, 0.91, 0.12), "c": (0.11, 0.12, 0.92)}
+    seeds = []
+    for place in range(3):
+        attacks = [attack(name, 105.0 - 100 * values[place]) for name, values in leaks.items()]
+        seeds.append(judged([defense("a", attacks, dict.fromkeys(leaks, 105.0))], UNDEFENDED)[0])
+    worst = worst_case(seeds)
+    assert sum(m.value or 0 for m in worst.leakages) / 3 < 0.2
+    assert worst.doubts == ("another attack is the worst under every seed: the worst of each leak 91.0 % on average",)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "doubted"),
+    [
+        ("adaptive-reconversion (clip)", {}, True),
+        ("adaptive-reconversion (clip)", {"flags": ("no-input-gradient",)}, False),
+        ("adaptive-reconversion (clip)", {"time_steps": None, "gradients": None}, False),
+        ("of no suite", {}, False),
+    ],
+)
+def test_an_attack_of_a_suite_that_a_spiking_target_was_spared_is_a_doubt(
+    name: str, values: dict[str, Any], doubted: bool
+) -> None:
+    spared = attack(name, None, status="not-applicable", reason="so it says")
+    target = judged([defense("a", [attack("weak", 55.0), spared], NULLS)], UNDEFENDED)[0].model_copy(update=values)
+    assert worst_case([target]).at_least == doubted
+
+
+def test_an_interval_as_wide_as_half_the_scale_gives_no_rank() -> None:
+    spread = Number(0.737, "fraction", 0.0, 1.0)
+    assert rank_groups({"spread": spread, "fine": Number(0.41, "fraction", 0.4, 0.42)}) == {
+        "spread": "unranked",
+        "fine": "1",
+    }
+
+
+def test_an_interval_over_seeds_stays_within_what_is_measured_and_around_its_value() -> None:
+    def over(name: str, unit: str, *values: float) -> Number:
+        found = [
+            Number.of(Measurement(name=name, value=v, n=10, unit=unit, direction="higher is better")) for v in values
+        ]
+        return over_seeds(found, range(len(values)))
+
+    gap = over("train/test gap", "fraction", -0.05, -0.01, 0.02)
+    assert gap.low is not None
+    assert gap.value is not None
+    assert -1 < gap.low < gap.value
+    assert over("energy", "ratio", 0.1, 2.0, 9.0).low == 0
+    assert over("accuracy", "fraction", 0.1, 0.9, 1.0).high == 1
+    assert over("AUC", "fraction", 0.5, 0.5, 0.5).low is None, "nothing was seen of how it spreads"
+
+
 def test_ranks_are_groups_that_intervals_separate() -> None:
     def number(low: float | None, high: float | None) -> Number:
         return Number(0.5, "fraction", low, high)

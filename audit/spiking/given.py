@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 from typing import ClassVar
 
+import torch
 from torch import nn
 
 from audit.contracts import DataAccess, DefenseContext, Task
@@ -32,6 +33,10 @@ class Given:
         task, seed = context.task, context.seed
         expected = Expected(task.image_shape, len(task.classes))
         return self.parse(self._content(seed), self._place(seed), expected).to(context.device)
+
+    def check(self, task: Task, seed: int, device: torch.device) -> None:
+        """Raises AuditError where the file is not there, or is no such network."""
+        self.parse(self._content(seed), self._place(seed), Expected(task.image_shape, len(task.classes)))
 
     def fingerprint(self, task: Task, seed: int) -> str:
         """Of the file: a stage's key shall hold its content, not its place."""

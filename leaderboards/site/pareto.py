@@ -93,10 +93,10 @@ def read(number: Number) -> str:
 
 def plots(board: Board) -> list[Plot]:
     """One plot per network, profile and data split: rows of two of them are not compared."""
-    groups: dict[tuple[str, str], list[Row]] = {}
+    groups: dict[tuple[str, ...], list[Row]] = {}
     for row in board.rows:
-        groups.setdefault((row.comparable, row.entry.record.dataset.split_hash), []).append(row)
-    return [_plot(comparable, rows) for (comparable, _), rows in groups.items()]
+        groups.setdefault(row.group, []).append(row)
+    return [_plot(rows[0].comparable, rows) for rows in groups.values()]
 
 
 def _plot(title: str, rows: Sequence[Row]) -> Plot:
@@ -122,7 +122,7 @@ def _plot(title: str, rows: Sequence[Row]) -> Plot:
 
 
 def _sound(row: Row) -> bool:
-    return MASKED not in row.flags and not worst_case(row.entry.results()).at_least
+    return MASKED not in row.flags and not worst_case(row.results).at_least
 
 
 def _beaten(point: Point, others: Sequence[Point]) -> bool:

@@ -58,8 +58,8 @@ def test_the_network_behind_a_nir_file_is_audited_submitted_and_verified(
         (b"no HDF5", r"network-seed0\.nir is no readable NIR file: "),
     ],
 )
-def test_a_file_that_is_missing_or_broken_is_one_line_and_exit_code_2(
-    content: bytes | None, said: str, command: Command, tiny_store: Path, tmp_path: Path
+def test_a_file_that_is_missing_or_broken_is_one_line_before_anything_is_trained(
+    content: bytes | None, said: str, command: Command, tmp_path: Path
 ) -> None:
     if content is not None:
         (tmp_path / "network-seed0.nir").write_bytes(content)
@@ -67,7 +67,7 @@ def test_a_file_that_is_missing_or_broken_is_one_line_and_exit_code_2(
         "--set",
         f"nir.graph={tmp_path / 'network-seed{seed}.nir'}",
         "--store",
-        tiny_store,
+        tmp_path / "store",
         "--out",
         tmp_path / "r",
     )
@@ -76,6 +76,7 @@ def test_a_file_that_is_missing_or_broken_is_one_line_and_exit_code_2(
     )
     assert outcome.code == 2
     assert re.search(f"error: .*{said}", " ".join(outcome.err.split()))
+    assert not list((tmp_path / "store").rglob("*.safetensors"))
 
 
 def test_the_setting_that_names_the_file_is_asked_for() -> None:

@@ -198,7 +198,9 @@ def test_a_manifest_that_does_not_list_what_is_there_is_refused(kind: str, good:
         ({"name": ""}, "name"), ({"name": "x" * 81}, "name"), ({"authors": []}, "authors"),
         ({"authors": [""]}, "authors"), ({"paper": "javascript:alert(1)"}, "paper"), ({"licence": ""}, "licence"),
         ({"code": "data:text/html,x"}, "code"), ({"summary": "x" * 301}, "summary"), ({"script": "x"}, "script"),
-        ({"name": ["x"]}, "name"),
+        ({"name": ["x"]}, "name"), ({"name": "x\u202e"}, "name"), ({"name": "x\x85"}, "name"),
+        ({"name": "x\u2028"}, "name"), ({"authors": ["A\u200b"]}, "authors.0"), ({"licence": "MIT\ufeff"}, "licence"),
+        ({"authors": ["A", "The  Maintainers "]}, "authors.1"), ({"authors": ["the maintainers"]}, "authors.0"),
     ],
 )  # fmt: skip
 def test_a_submission_that_could_not_be_shown_is_refused(

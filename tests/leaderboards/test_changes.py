@@ -7,9 +7,11 @@ import pytest
 
 from leaderboards.changes import PLACE, main
 from leaderboards.entries import Entry, add
+from leaderboards.site.build import write_site
 from tests.leaderboards.hostile import Contents
 
 WHO = ("-c", "user.name=A", "-c", "user.email=a@example.org")
+LAYER = ("results", 0, "defenses", 1, "energy", "layers", 0)
 
 
 def git(repository: Path, *words: str) -> str:
@@ -73,6 +75,62 @@ def test_a_false_row_is_refused(repository: Path, good: Contents, capsys: pytest
     added(false, repository, "second")
     assert checked(repository) == 1
     assert "verdict: refused" in capsys.readouterr().out
+
+
+def test_a_row_that_nobody_submits_is_refused(
+    repository: Path, good: Contents, capsys: pytest.CaptureFixture[str]
+) -> None:
+    added(good.at(("submission",), None), repository, "second")
+    assert checked(repository) == 1
+    out = capsys.readouterr().out
+    assert "submission    refused" in out
+    assert "a row without one is the maintainers' own: name who submits it" in out
+    assert "verdict: refused" in out
+
+
+def test_a_layer_that_no_page_can_show_is_refused(
+    repository: Path, good: Contents, capsys: pytest.CaptureFixture[str]
+) -> None:
+    added(good.at((*LAYER, "name"), "conv1\x0b"), repository, "second")
+    assert checked(repository) == 1
+    assert "a layer is called 'conv1\\x0b'" in capsys.readouterr().out
+
+
+def test_notes_that_cannot_be_drawn_are_left_out_and_break_nothing(repository: Path, good: Contents) -> None:
+    losses = {"training_loss": [1e308, -1e308, 1e308]}
+    entry = added(good.at(("results", 0, "defenses", 1, "notes"), losses), repository, "second")
+    [page] = [path for path in write_site([entry], repository / "site") if path.match("rows/*.html")]
+    assert "Accuracy against time-steps" in page.read_text()
+    assert "Training after conversion" not in page.read_text()
+    (repository / "site").rename(repository.with_name(f"{repository.name}-site"))
+    assert checked(repository) == 0
+
+
+@pytest.mark.parametrize("broken", ["write_site", "build", "render"])
+def test_a_row_with_which_the_boards_cannot_be_made_is_refused_in_a_line(
+    broken: str,
+    repository: Path,
+    good: Contents,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("no\nverdict: accepted\x1b")
+
+    entry = added(good, repository, "second")
+    monkeypatch.setattr(f"leaderboards.changes.{broken}", fail)
+    assert checked(repository) == 1
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said.startswith(
+        f"refused: with {entry.path.relative_to(repository)} the boards cannot be made: ValueError: "
+    )
+    assert said.endswith("no\\nverdict: accepted\\x1b")
+
+
+def test_the_workflow_checks_the_commit_of_its_event() -> None:
+    text = (Path(__file__).parents[2] / ".github/workflows/submissions.yml").read_text()
+    assert "head.sha" in text
+    assert "pull/" not in text
 
 
 @pytest.mark.parametrize("kind", ["changed", "removed", "verified", "script", "link", "large", "alone", "elsewhere"])

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -75,6 +76,7 @@ def submitted(
     flags: tuple[str, ...] = (),
     profile: str = "smoke",
     steps: int | None = 64,
+    target: str | None = None,
     **about: object,
 ) -> Record:
     """A submission of one defense, with the leakage of its one attack per seed; None: the attack failed there."""
@@ -86,7 +88,9 @@ def submitted(
             else attack("reconversion", 90.0, leakage)
         )
         made = defense("privatesnn", accuracy + 0.002 * seed, [found], requested=True, steps=steps)
-        return seed_result(seed).model_copy(update={"defenses": (made.model_copy(update={"flags": flags}),)})
+        own = hashlib.sha256(f"{target or name} {seed}".encode()).hexdigest()
+        made = made.model_copy(update={"flags": flags, "target_hash": own})
+        return seed_result(seed).model_copy(update={"defenses": (made,)})
 
     made = record(results=[one(seed, leakage) for seed, leakage in enumerate(leakages)])  # type: ignore[misc]
     submission = Submission.model_validate({"name": name, "authors": ("A. Author",), "licence": "MIT", **about})
@@ -113,10 +117,10 @@ def fill(root: Path) -> list[Entry]:
     add(submitted("unmeasured", (None, None, None), 0.85), scores, None, root)
     add(submitted("ann", (0.5, 0.5, 0.52), 0.97, steps=None), scores, None, root)
     add(submitted("elsewhere", (0.3, 0.33, 0.31), profile="small"), scores, None, root)
-    stronger = submitted("stronger", (0.40, 0.44, 0.41), 0.90, paper="https://example.org/attack")
+    stronger = submitted("stronger", (0.40, 0.44, 0.41), 0.90, target="quiet", paper="https://example.org/attack")
     external = External(about=best.hash)
     rerun(add(stronger.model_copy(update={"external": external}), scores, None, root), "all")
-    rumour = submitted("rumour", (0.90, 0.94, 0.91))
+    rumour = submitted("rumour", (0.90, 0.94, 0.91), target="quiet")
     add(rumour.model_copy(update={"external": external}), scores, None, root)
     add(row(record().model_copy(update={"suites": ("paper-v1",)}), "dc-cet"), scores, None, root)
     return load(root)
@@ -201,10 +205,11 @@ def test_a_row_shows_who_submitted_it_and_how_to_run_it_again(site: Path, entrie
     page = page_of(site, entries, "clumsy")
     for text in ("clumsy", "A. Author", "MIT", "python -m audit --defense privatesnn --attack all", "settings"):
         assert text in page.text
-    for text in ("torch 2.6.0", "0.1.0", "c0de" * 16, "5a1f" * 16, "ab12" * 16, "defense.privatesnn.tau"):
+    for text in ("torch 2.6.0", "0.1.0", "c0de" * 16, "5a1f" * 16, "defense.privatesnn.tau"):
         assert text in page.text
     link = next(link for link in page.all("a") if link["href"] == "https://example.org/paper")
     assert set(link["rel"].split()) == {"noopener", "noreferrer", "nofollow"}
+    assert named(entries, "clumsy").results()[0].target_hash in page.text
     assert "the attacks were run again" in page.text
     assert f"{named(entries, 'clumsy').hash}.verified.json" in [link["href"] for link in page.all("a")]
 

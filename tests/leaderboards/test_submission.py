@@ -10,15 +10,15 @@ import pytest
 
 from audit.errors import AuditError, Unchecked
 from audit.records import External, Submission
-from leaderboards.acceptance import accept
+from leaderboards.acceptance import accept, kept
 from leaderboards.archive import RECORD, SCORES
 from leaderboards.board import boards, table
 from leaderboards.checking import checked
 from leaderboards.entries import add, load, place
 from leaderboards.rendering import render
-from leaderboards.submission import submit
+from leaderboards.submission import packed, submit
 from leaderboards.verification import Opened, verify
-from tests.conftest import Command, Outcome
+from tests.conftest import Command, Outcome, tiny_options
 from tests.leaderboards.hostile import TARGET, WHO, Contents
 
 ROW = "class-leakage-v1/digits/privatesnn"
@@ -110,8 +110,69 @@ def test_an_accepted_archive_becomes_a_row_with_what_was_found_beside_it(
     assert tree(root)[f"{name}.json"] == good.files[RECORD]
     assert tree(root)[f"{name}.npz"] == good.files[SCORES]
     before = tree(root)
-    assert command("verify", path, "--accept", root).code != 0
+    assert command("verify", path, "--accept", root).code == 0
     assert tree(root) == before
+
+
+def test_a_row_that_is_accepted_after_a_further_rerun_says_so_and_stays_what_it_is(
+    good: Contents, tmp_path: Path
+) -> None:
+    path, root = good.write(tmp_path / "a.zip"), tmp_path / "records"
+    accept(verify(path), root)
+    before = tree(root)
+    entry = accept(verify(path, "attacks", again=lambda opened: "the same"), root)
+    assert checked(entry) == "attacks"
+    assert {name for name, content in tree(root).items() if before[name] != content} == {
+        f"{ROW}/{good.record.hash()}.verified.json"
+    }
+    assert checked(accept(verify(path, "all", again=lambda opened: "the same"), root)) == "all"
+
+
+def test_what_was_found_before_is_not_taken_back(good: Contents, command: Command, tmp_path: Path) -> None:
+    path, root = good.write(tmp_path / "a.zip"), tmp_path / "records"
+    accept(verify(path, "all", again=lambda opened: "the same"), root)
+    before = tree(root)
+    lower = verify(path, "attacks", again=lambda opened: "the same")
+    assert kept(lower, root) == "the row was checked further before (all): this stays"
+    assert checked(accept(lower, root)) == "all"
+    without_data = verify(path, "all", again=lambda opened: "the same")
+    without_data.findings[:] = [
+        replace(f, state="not checked") if f.check == "data split" else f for f in without_data.findings
+    ]
+    accept(without_data, root)
+    done = command("verify", path, "--accept", root)
+    assert (done.code, "the row was checked further before (all): this stays" in done.out) == (0, True)
+    assert tree(root) == before
+
+
+def test_a_row_with_other_raw_scores_is_not_accepted_again(good: Contents, tmp_path: Path) -> None:
+    path, root = good.write(tmp_path / "a.zip"), tmp_path / "records"
+    entry = accept(verify(path), root)
+    entry.scores.write_bytes(packed({name: rows.numpy() + 1 for name, rows in good.scores.items()}))
+    before = tree(root)
+    with pytest.raises(AuditError, match="is there already, and its raw scores are not those of the archive"):
+        accept(verify(path, "all", again=lambda opened: "the same"), root)
+    assert tree(root) == before
+
+
+@pytest.mark.parametrize("name", ["conversion", "none"])
+def test_what_protects_nothing_is_audited_together_with_the_undefended_network(
+    name: str, tiny_store: Path, command: Command, tmp_path: Path
+) -> None:
+    options = tiny_options("defense.epochs", "defense.synth", attacks=["reconversion", "direct-inversion"])
+    given = ("--attack", "paper-v1", "--store", tiny_store, *options)
+    both = f"--defense {name},data-free-conversion"
+    who = ("--author", "A", "--licence", "MIT", "--out", tmp_path / "a.zip")
+    if name == "conversion":
+        alone = command("--defense", name, "--out", tmp_path / "alone", *given)
+        assert alone.code == 0, alone.err
+        done = command("submit", tmp_path / "alone", *who)
+        advice = f"audit {name} together with it: {both}, and submit with --defense {name}"
+        assert (done.code, advice in " ".join(done.out.split())) == (2, True), done.out
+    done = command(*both.split(), "--out", tmp_path / "both", *given)
+    assert done.code == 0, done.err
+    done = command("submit", tmp_path / "both", *who, "--defense", name)
+    assert (done.code, "verdict: accepted" in done.out) == (0, True), done.out + done.err
 
 
 def test_a_refused_archive_becomes_no_row(good: Contents, command: Command, tmp_path: Path) -> None:

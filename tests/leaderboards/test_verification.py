@@ -127,6 +127,8 @@ ALTERED: dict[str, tuple[Place, Any, str]] = {
     "fewer operations": ((*D, "energy", "layers", 0, "accumulates"), 1.0, "plausibility: .*the operations of its"),
     "a larger ANN": ((*D, "energy", "layers", 0, "ann_multiply_accumulates"), 1e9, "plausibility: .*energy"),
     "a smaller teacher": (("results", 0, "teacher", "parameters"), 5, "settings: seed 0: the teacher: 5 parameters"),
+    "a layer that breaks a figure": ((*D, "energy", "layers", 0, "name"), "a\x0b", r"plausibility: .*called 'a\\x0b'"),
+    "a layer of markup": ((*D, "energy", "layers", 0, "name"), "<b>", "plausibility: .*a layer is called '<b>'"),
     "time-steps": ((*D, "time_steps"), 4, "plausibility: "),
     "another defense's settings": ((*D, "settings", "epochs"), 0, "settings: seed 0, privatesnn: .*epochs = 0"),
     "access to data": ((*D, "data_access"), "training-images", "settings: seed 0, privatesnn: .*training-images"),

@@ -58,12 +58,18 @@ def audit(
     store: Annotated[
         Path | None, typer.Option(help="Where stages are kept. Default: the environment's AUDIT_STORE.")
     ] = None,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     """Audit a spiking network: how accurate it is, what it costs, and what of its training classes it gives away.
 
     python -m audit --defense privatesnn --attack all
     """
     if context.invoked_subcommand is not None:
+        return
+    if version:
+        from audit import __version__
+
+        out_console.print(f"snn-privacy-audit {__version__}", highlight=False)
         return
     if not defense:
         raise AuditError("name a defense: --defense privatesnn, or --defense all (python -m audit list)")

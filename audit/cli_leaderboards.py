@@ -57,6 +57,14 @@ def submit(
         made.unlink()
         raise AuditError(f"{made} was not kept: it would be refused")
     print_text(f"archive  {made}")
+    if code_file is None and not _known_here(asked):
+        print_text(f"note     without --code-file nobody can run '{asked}' again from the beginning")
+
+
+def _known_here(defense: str) -> bool:
+    from audit.registry import DEFENSES
+
+    return defense in DEFENSES.names()
 
 
 def verify(

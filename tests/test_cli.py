@@ -333,3 +333,8 @@ def test_ctrl_c_says_what_is_kept_and_the_same_command_goes_on_from_there(tmp_pa
         "observation: reconversion",
     }
     assert [stage.name for stage in stages if not stage.cached] == ["gradients: data-free-conversion"]
+
+
+def test_the_version_is_printed(command: Command) -> None:
+    done = command("--version")
+    assert (done.code, done.out) == (0, f"snn-privacy-audit {audit.__version__}\n")

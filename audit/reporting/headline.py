@@ -7,22 +7,22 @@ from audit.worst_case import WorstCase, worst_case
 
 
 def headline(record: Record) -> str:
-    """One sentence for one audited target; for several, which leaks most and which least."""
+    """A sentence about one audited target, or which of several leaks most and least; and what it is a mean of."""
     first = record.results[0]
     asked = [d.defense for d in first.defenses if d.requested] or [d.defense for d in first.defenses]
-    several = f", mean over {len(record.results)} seeds" if len(record.results) > 1 else ""
+    several = f" Means over {len(record.results)} seeds." if len(record.results) > 1 else ""
     if len(asked) == 1:
-        return f"{_one(record, asked[0])}{several}."
+        return f"{_one(record, asked[0])}.{several}"
     worst = {name: worst_case(_defense(record, name)) for name in asked}
     known = {name: _value(found) for name, found in worst.items() if found.leakages}
     if not known:
-        return f"No attack on any of the {len(asked)} audited targets has a leakage: it is unknown{several}."
+        return f"No attack on any of the {len(asked)} audited targets has a leakage: it is unknown.{several}"
     most, least = max(known, key=lambda n: known[n]), min(known, key=lambda n: known[n])
     text = f"Of {len(asked)} audited targets, {most} leaks most: {_leak(worst[most])}"
     if least != most:
         text += f"; {least} leaks least: {_leak(worst[least])}"
     unknown = [name for name in asked if name not in known]
-    return text + (f"; the leakage of {', '.join(unknown)} is unknown" if unknown else "") + f"{several}."
+    return text + (f"; the leakage of {', '.join(unknown)} is unknown" if unknown else "") + f".{several}"
 
 
 def _one(record: Record, name: str) -> str:

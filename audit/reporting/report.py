@@ -212,7 +212,7 @@ def _plots(record: Record) -> list[dict[str, Any]]:
         ),
         (
             "Training after conversion",
-            figures.training_curves(record),
+            figures.of_notes(figures.training_curves, record),
             "Training loss per epoch, of every defense that trains the spiking network.",
             "No training curve: no defense of this run trained the spiking network, or recorded its loss.",
         ),

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -149,19 +149,11 @@ def _plots(record: Record) -> list[dict[str, Any]]:
         ),
         (
             "Training after conversion",
-            _of_notes(figures.training_curves, record),
+            figures.of_notes(figures.training_curves, record),
             "Training loss per epoch of the spiking network.",
         ),
     )
     return [{"title": title, "svg": Markup(svg), "caption": caption} for title, svg, caption in made if svg]
-
-
-def _of_notes(draw: Callable[[Record], str | None], record: Record) -> str | None:
-    """None as well where it cannot be drawn: notes hold what somebody's defense wrote, and no check looks at them."""
-    try:
-        return draw(record)
-    except (ArithmeticError, ValueError, SyntaxError):  # numbers without a scale; text that is no XML
-        return None
 
 
 def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from audit.errors import AuditError, Unchecked
@@ -82,6 +83,22 @@ def test_a_run_that_lost_a_target_or_its_raw_scores_is_not_submitted(
         with pytest.raises(AuditError, match=f"cannot read .*{lost}"):
             submit(run, WHO, tmp_path / "a.zip")
     assert not (tmp_path / "a.zip").exists()
+
+
+def test_a_defense_of_ones_own_without_its_code_is_submitted_with_a_note(
+    command: Command, tmp_path: Path, audited: tuple[Path, Outcome]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(audited[0], run)
+    text = (run / RECORD).read_text().replace('"defense": "privatesnn"', '"defense": "mine"')
+    (run / RECORD).write_text(text)
+    (run / "targets/privatesnn-seed0.safetensors").rename(run / "targets/mine-seed0.safetensors")
+    with np.load(run / SCORES) as stored:
+        scores = {name.replace("/privatesnn", "/mine"): stored[name] for name in stored}
+    (run / SCORES).write_bytes(packed(scores))
+    done = command("submit", run, "--author", "A", "--licence", "MIT", "--out", tmp_path / "a.zip")
+    assert done.code == 0, done.out + done.err
+    assert "note     without --code-file nobody can run 'mine' again from the beginning" in done.out
 
 
 def test_a_network_that_no_file_describes_is_not_submitted_and_the_line_says_why(

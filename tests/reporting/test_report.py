@@ -93,7 +93,7 @@ def test_the_headline_of_several_targets_names_the_extremes() -> None:
 
 
 def test_the_headline_means_over_seeds_and_says_so() -> None:
-    assert headline(record((0, 1, 2))).endswith("unknown, mean over 3 seeds.")
+    assert headline(record((0, 1, 2))).endswith("unknown. Means over 3 seeds.")
     assert "classifies 96.9 %" in headline(record((0, 1, 2)))
 
 

@@ -8,8 +8,9 @@ from audit.suites import SUITES
 
 DISTANCE = "FD, evaluator features"
 REAL_DISTANCE = "FD of as many real images, evaluator features"
-# By how much the worst attacks of single seeds may leak more than the reported one before the latter is a lower bound.
-CHOICE = 0.05
+# By how much the worst attacks of single seeds may leak more than the reported one before the latter is a lower bound:
+# the noise of five attacks of one kind makes up to 0.06 of it (0.02 on digits, 0.06 on CIFAR-10).
+CHOICE = 0.1
 # Of a target that spikes, an attack of a suite can only be left out where there is no gradient to follow.
 BLIND = "no-input-gradient"
 

@@ -10,7 +10,7 @@ import pytest
 
 from leaderboards.entries import ROOT, load
 from leaderboards.site.build import write_site
-from tests.leaderboards.test_site import BOARD, fill, hostile, named
+from tests.leaderboards.site_rows import BOARD, fill, hostile, named
 
 ROWS = Path(__file__).parent.parent.parent / ROOT
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

@@ -18,9 +18,9 @@ def headline(record: Record) -> str:
     if not known:
         return f"No attack on any of the {len(asked)} audited targets has a leakage: it is unknown.{several}"
     most, least = max(known, key=lambda n: known[n]), min(known, key=lambda n: known[n])
-    text = f"Of {len(asked)} audited targets, {most} leaks most: {_leak(worst[most])}"
+    text = f"Of {len(asked)} audited targets, '{most}' leaks most: {_leak(worst[most])}"
     if least != most:
-        text += f"; {least} leaks least: {_leak(worst[least])}"
+        text += f"; '{least}' leaks least: {_leak(worst[least])}"
     unknown = [name for name in asked if name not in known]
     return text + (f"; the leakage of {', '.join(unknown)} is unknown" if unknown else "") + f".{several}"
 

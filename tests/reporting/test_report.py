@@ -88,8 +88,8 @@ def test_the_headline_of_several_targets_names_the_extremes() -> None:
     seed = seed_result()
     asked = tuple(d.model_copy(update={"requested": d.defense != "none"}) for d in seed.defenses)
     text = headline(record(results=[seed.model_copy(update={"defenses": asked})]))
-    assert text.startswith("Of 4 audited targets, conversion leaks most: 98.5 % by reconversion")
-    assert "privatesnn leaks least: at least 16.5 %" in text
+    assert text.startswith("Of 4 audited targets, 'conversion' leaks most: 98.5 % by reconversion")
+    assert "'privatesnn' leaks least: at least 16.5 %" in text
 
 
 def test_the_headline_means_over_seeds_and_says_so() -> None:

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from audit.contracts import Access, AttackContext, NotApplicable, Reconstructions
 from audit.networks.ascent import Positive, derived_seed
 from audit.networks.inversion import Inversion, invert, spread_of
-from audit.networks.perturbations import low_frequency
+from audit.networks.queries import misfit, own_images, standardised
 from audit.registry import register_attack
 from audit.spiking.network import SpikingNetwork
-from audit.spiking.rates import Substitute, rate_network
+from audit.spiking.rates import Substitute, mean_current, rate_network
 
 
 @dataclass(frozen=True)
@@ -52,42 +52,15 @@ class AdaptiveReconversion(Inversion):
     def _reconverted(self, network: SpikingNetwork, context: AttackContext) -> nn.Sequential:
         """The ANN of the target's weights, calibrated and distilled as the settings say."""
         generator = torch.Generator(context.device).manual_seed(derived_seed(context.seed, "target", 0))
-        queries = self._queries(context)
+        queries = own_images(self.queries, context)
         ann = rate_network(network, self.activation, queries, generator, self.calibrate)
         with torch.no_grad():
-            wanted = torch.cat([_mean_current(network, batch, generator) for batch in queries.split(32)])
-        context.notes["error on its queries"] = _error(ann, queries, wanted)
+            wanted = torch.cat([mean_current(network, batch, generator) for batch in queries.split(32)])
+        context.notes["error on its queries"] = misfit(ann, queries, wanted)
         if self.distillation_steps:
             _distil(ann, queries, wanted, self.distillation_steps, self.distillation_rate, context)
-            context.notes["error after distillation"] = _error(ann, queries, wanted)
+            context.notes["error after distillation"] = misfit(ann, queries, wanted)
         return ann
-
-    def _queries(self, context: AttackContext) -> Tensor:
-        """Low-frequency noise of four grain sizes, and the images that leaked."""
-        generator = torch.Generator().manual_seed(derived_seed(context.seed, "queries", 0))
-        low, high = context.task.input_range
-        noise = low_frequency(self.queries, context.task.image_shape, generator)
-        made = (noise * (high - low) + low).to(context.device)
-        if context.leaked is None:
-            return made
-        return torch.cat([made, context.task.normalise(context.leaked.pixels.to(context.device))])
-
-
-def _mean_current(network: SpikingNetwork, x: Tensor, generator: torch.Generator) -> Tensor:
-    """The target's logits in the unit of the rate network's: mean input current of the last layer."""
-    return network(x, generator) / (network.output_scale * network.time_steps)
-
-
-def _error(ann: nn.Module, queries: Tensor, wanted: Tensor) -> float:
-    """Mean square difference of the standardised logits, in units of the target's."""
-    with torch.no_grad():
-        return float(F.mse_loss(_standard(ann(queries)), _standard(wanted)))
-
-
-def _standard(logits: Tensor) -> Tensor:
-    """What a softmax and a scale leave of logits [B, K]: centred by row, of deviation 1 over all."""
-    logits = logits.double()
-    return ((logits - logits.mean(1, keepdim=True)) / spread_of(logits)).float()
 
 
 def _distil(
@@ -95,7 +68,7 @@ def _distil(
 ) -> None:
     """Train the ANN's weights in place so that its logits are the target's, up to a common scale."""
     generator = torch.Generator().manual_seed(derived_seed(context.seed, "distillation", 0))
-    wanted = _standard(wanted)
+    wanted = standardised(wanted)
     with torch.no_grad():
         scale = spread_of(ann(queries))
     weights = [parameter.requires_grad_(True) for parameter in ann.parameters()]

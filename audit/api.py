@@ -23,7 +23,7 @@ from audit.own_network import OwnNetworks
 from audit.pipeline import prepare_data
 from audit.records import Record
 from audit.registry import ATTACKS, DEFENSES, Component, Registry, unknown
-from audit.run import SEED_LIMIT, chosen_attacks, resolve, run
+from audit.run import NO_ATTACK, SEED_LIMIT, chosen_attacks, resolve, run
 from audit.settings import GROUPS, Settings
 from audit.store import Store
 from audit.suites import PROFILES
@@ -64,14 +64,14 @@ def audit(
       module; one that keeps a state has to reset it in ``forward``; and unless it is an nn.Sequential of the layers
       that `audit.spiking.files` describes, no other process can build it, so that its run cannot be submitted.
 
-    ``attacks``: as for ``--attack``, a dataclass, an instance, or several of these. ``seeds``: each 0 to 2**32 - 1; by
-    default 0, or those that networks are given for. ``settings``: 'group.field' -> number, text, path, truth value,
-    None, or several of them. ``out``: also write the run's folder, with report and tables.
-    ``progress``: say on stderr what is being done.
+    ``attacks``: as for ``--attack``, a dataclass, an instance, or several of these; 'none' measures accuracy and energy
+    only. ``seeds``: each 0 to 2**32 - 1; by default 0, or those that networks are given for. ``settings``:
+    'group.field' -> number, text, path, truth value, None, or several of them. ``out``: also write the run's folder,
+    with report and tables. ``progress``: say on stderr what is being done.
 
     Raises AuditError for bad input, in one line; for a network that cannot be audited, before anything is trained.
     """
-    from audit.cli import default_store
+    from audit.cli_run import default_store
     from audit.output import claim, write_run
 
     folder, root = _path("out", out), _path("data_root", data_root)
@@ -165,6 +165,8 @@ def _defense(given: Any) -> tuple[list[Component[Defense]], dict[str, str]]:
 
 def _attacks(given: Any) -> tuple[list[Component[Attack]], dict[str, str]]:
     """Likewise; by name or suite an attack may come several times, as for ``--attack``, and counts once."""
+    if isinstance(given, str) and given == NO_ATTACK:
+        return [], {}
     several = given if isinstance(given, Sequence) and not isinstance(given, str) else [given]
     named: list[Component[Attack]] = []
     chosen: dict[str, Component[Attack]] = {}
@@ -182,7 +184,9 @@ def _attacks(given: Any) -> tuple[list[Component[Attack]], dict[str, str]]:
         for component in found:
             chosen.setdefault(component.label, component)
     if not chosen:
-        raise AuditError("attacks: none is named; 'all' are the suites that are current (python -m audit list)")
+        raise AuditError(
+            "attacks: none is named; 'none' runs none, 'all' the suites that are current (python -m audit list)"
+        )
     names = own + list({component.name for component in named})
     if twice := [name for name in own if names.count(name) > 1]:
         raise AuditError(f"attack '{twice[0]}' is given twice: an instance or a class of it has to be the only one")

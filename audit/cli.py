@@ -2,9 +2,6 @@
 
 import json
 import logging
-import os
-import shlex
-import sys
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +14,10 @@ from rich.logging import RichHandler
 from rich.markup import escape
 from rich.table import Table as RichTable
 
+from audit import cli_run as options
 from audit.cli_leaderboards import site, submit, tables, verify
+from audit.cli_run import NAMES, chosen_seeds, command_line, err_console, passed_settings, resumable, use_threads
+from audit.cli_sweep import sweep
 from audit.errors import AuditError
 from leaderboards.tables import Table, build, plain, readable
 
@@ -30,7 +30,6 @@ NARROWEST = 13
 MOST_LISTED = 12
 
 out_console = Console()
-err_console = Console(stderr=True)
 # Some versions of typer carry their own copy of click, others use click itself: this is the right one's either way.
 UsageError = cast(type[Exception], typer.BadParameter.__base__)
 
@@ -38,26 +37,20 @@ UsageError = cast(type[Exception], typer.BadParameter.__base__)
 @app.callback(invoke_without_command=True)
 def audit(
     context: typer.Context,
-    defense: Annotated[str, typer.Option(help="A name, several with commas, 'all', or a Python file.")] = "",
-    attack: Annotated[str, typer.Option(help="A name, several with commas, 'all', or a Python file.")] = "all",
-    dataset: Annotated[str | None, typer.Option(help="Default: the profile's.")] = None,
-    model: Annotated[str | None, typer.Option(help="The teacher's architecture. Default: the profile's.")] = None,
-    profile: Annotated[str, typer.Option(help="smoke, small or paper: defaults for every setting.")] = "smoke",
-    seed: Annotated[int | None, typer.Option(help="One seed. Default: 0.")] = None,
-    seeds: Annotated[str | None, typer.Option(help="Several seeds, with commas.")] = None,
-    data_root: Annotated[
-        Path | None, typer.Option(help="Where the data is. Default: the environment's AUDIT_DATA.")
-    ] = None,
-    image_size: Annotated[int | None, typer.Option(help="Resize the shorter side and crop the centre.")] = None,
+    defense: Annotated[str, typer.Option(help=NAMES)] = "",
+    attack: options.Attack = "all",
+    dataset: options.Dataset = None,
+    model: options.Model = None,
+    profile: options.Profile = "smoke",
+    seed: options.Seed = None,
+    seeds: options.Seeds = None,
+    data_root: options.DataRoot = None,
+    image_size: options.ImageSize = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder. Default: a new one under runs/.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0.")] = "auto",
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="group.field=value, as in defense.time_steps=100.")
-    ] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads. Default: torch's.")] = None,
-    store: Annotated[
-        Path | None, typer.Option(help="Where stages are kept. Default: the environment's AUDIT_STORE.")
-    ] = None,
+    device: options.Device = "auto",
+    set_: options.Set = None,
+    threads: options.Threads = None,
+    store: options.StoreRoot = None,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     """Audit a spiking network: how accurate it is, what it costs, and what of its training classes it gives away.
@@ -73,34 +66,12 @@ def audit(
         return
     if not defense:
         raise AuditError("name a defense: --defense privatesnn, or --defense all (python -m audit list)")
-    import torch
-
     from audit.run import resolve
 
-    if threads is not None:
-        if threads < 1:
-            raise AuditError(f"--threads {threads}: at least 1")
-        torch.set_num_threads(threads)
-    from audit.settings import parse_options
-
-    passed = parse_options(set_ or [])
-    if image_size is not None:
-        if "data.image_size" in passed:
-            raise AuditError("pass --image-size or --set data.image_size, not both")
-        passed["data.image_size"] = str(image_size)
-    if seed is not None and seeds is not None:
-        raise AuditError("pass --seed or --seeds, not both")
+    use_threads(threads)
+    passed, chosen = passed_settings(set_, image_size), chosen_seeds(seed, seeds)
     request = resolve(
-        defense,
-        attack,
-        dataset,
-        model,
-        profile,
-        _seeds(seeds) if seeds is not None else (seed or 0,),
-        data_root,
-        device,
-        passed,
-        command=" ".join(["python -m audit", *map(shlex.quote, sys.argv[1:])]),
+        defense, attack, dataset, model, profile, chosen, data_root, device, passed, command=command_line()
     )
     _execute(request, out, store)
 
@@ -137,33 +108,21 @@ def list_(
         out_console.print(table)
 
 
-for _command in (submit, verify, tables, site):
+for _command in (sweep, submit, verify, tables, site):
     app.command()(_command)
 
 
 def _execute(request, out: Path | None, store_root: Path | None) -> None:
     """Run, write the run's folder in one move, print the tables."""
-    from audit.monitor import monitor_for
     from audit.output import claim, write_run
     from audit.reporting.headline import headline
     from audit.run import run
-    from audit.store import Store
 
     folder = out or Path("runs") / f"{request.dataset}-{datetime.now():%Y%m%d-%H%M%S}"
     claim(folder)
-    store = Store(store_root or default_store())
-    store.claim()
-    try:
-        with monitor_for(err_console) as monitor:
-            finished = run(request, store, monitor)
+    with resumable(store_root, f"Nothing was written to {folder}.") as (store, monitor):
+        finished = run(request, store, monitor)
         write_run(finished, folder)
-    except KeyboardInterrupt:
-        err_console.print(
-            f"\nInterrupted. Finished stages are kept in {store.root}: the same command goes on from there. "
-            f"Nothing was written to {folder}.",
-            highlight=False,
-        )
-        raise SystemExit(130) from None
     for name in readable(finished.record):
         print_table(build(finished.record, name))
     out_console.print(headline(finished.record), style="bold", highlight=False, markup=False)
@@ -233,21 +192,6 @@ def _print_list(table: Table, header: list[str], rows: list[list[str]]) -> None:
         for text, cell in zip(header[names:], row[names:], strict=True):
             shown.add_row(escape(text.replace("\n", ", ")), escape(cell))
         out_console.print(shown)
-
-
-def default_store() -> Path:
-    """AUDIT_STORE, or a folder in the user's cache."""
-    if named := os.environ.get("AUDIT_STORE"):
-        return Path(named).expanduser()
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "snn-privacy-audit"
-
-
-def _seeds(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise AuditError(f"--seeds {text}: write whole numbers with commas, for example --seeds 0,1,2") from error
 
 
 def _fail(message: str) -> NoReturn:

@@ -112,11 +112,59 @@ def verify(
 
 
 def tables(
-    leaderboard: Annotated[str, typer.Option(help="The data set, or SUITE/DATASET.")],
+    run: Annotated[
+        list[Path] | None,
+        typer.Argument(help="A run's folder, a record's .json, or a folder of committed rows; several for a sweep."),
+    ] = None,
+    layout: Annotated[
+        str,
+        typer.Option(help="Of the PrivateSNN paper: paper-table-1 to -5, figure-5a, figure-5b, figure-6, or all."),
+    ] = "",
+    leaderboard: Annotated[str, typer.Option(help="Instead of a run: a data set, or SUITE/DATASET.")] = "",
     output: Annotated[Format, typer.Option("--format", help="terminal, csv, md, tex or html.")] = "terminal",
+    leakage_threshold: Annotated[
+        float, typer.Option(help="Below it, class leakage counts as addressed: 0 untrained, 1 real images.")
+    ] = 0.1,
     records: Records = ROOT,
 ) -> None:
-    """The boards of a data set."""
+    """Tables of runs, in the layouts of the PrivateSNN paper beside what it published; or the boards of a data set."""
+    if bool(run) == bool(leaderboard):
+        both = "RUN and --leaderboard do not go together" if run else "there is nothing to tabulate"
+        raise AuditError(f"{both}: name a run (python -m audit tables RUN), or a board (--leaderboard digits)")
+    if leaderboard:
+        if layout:
+            raise AuditError("--layout is of runs: name a run in place of --leaderboard")
+        _boards(leaderboard, output, records)
+    elif layout:
+        _paper(run or [], layout, output, leakage_threshold)
+    else:
+        _own_tables(run or [], output)
+
+
+def _paper(paths: list[Path], layout: str, output: Format, threshold: float) -> None:
+    from leaderboards.paper import Options, build, read, terminal, text
+
+    runs = [read(path) for path in paths]
+    options = Options(threshold, [run.pictures for run in runs])
+    for table in build(layout, [run.record for run in runs], options):
+        print_text(terminal(table, out_console.width) if output == "terminal" else text(table, output))
+
+
+def _own_tables(paths: list[Path], output: Format) -> None:
+    """As in the report of each run."""
+    from audit.cli import print_table
+    from leaderboards.paper import read
+    from leaderboards.tables import build, readable, render
+
+    for run in map(read, paths):
+        for table in (build(run.record, name) for name in readable(run.record)):
+            if output == "terminal":
+                print_table(table)
+            else:
+                print_text(render(table, output))
+
+
+def _boards(leaderboard: str, output: Format, records: Path) -> None:
     from audit.cli import print_table
     from leaderboards.board import boards, table
     from leaderboards.entries import load

@@ -16,6 +16,7 @@ from audit.contracts import DataAccess, Defense, DefenseContext, Task
 from audit.errors import AuditError
 from audit.records import NOT_SUBMITTABLE
 from audit.registry import Component
+from audit.spiking.adaptive_neuron import AdaptiveLIF
 from audit.spiking.files import describe, weights
 from audit.spiking.live import Live, class_of
 from audit.spiking.network import SpikingNetwork
@@ -25,7 +26,7 @@ from audit.store import digest, hash_tensors
 NAME = "own-network"
 LONGEST = 200
 # Of these, and of no class that extends them, a description says all there is to say.
-LAYERS = (nn.Conv2d, nn.Linear, nn.AvgPool2d, nn.Dropout, nn.Flatten, nn.ReLU, LIF)
+LAYERS = (nn.Conv2d, nn.Linear, nn.AvgPool2d, nn.Dropout, nn.Flatten, nn.ReLU, LIF, AdaptiveLIF)
 CONTAINERS = (nn.Sequential, SpikingNetwork)
 
 

@@ -25,9 +25,10 @@ from audit.errors import AuditError
 from audit.evaluation import TargetReport, evaluate_target
 from audit.health import gradient_health
 from audit.metrics.accuracy import accuracy
+from audit.networks.folding import fold_batch_norms
 from audit.networks.operations import multiply_accumulates
 from audit.networks.training import TrainingRecipe, predict, train
-from audit.networks.vgg import PLANS, vgg
+from audit.networks.vgg import NETWORKS, vgg
 from audit.records import GradientHealth, NetworkInfo
 from audit.registry import Component, unknown
 from audit.settings import DataSettings, EvaluatorRecipe, MeasureSettings, Settings
@@ -113,8 +114,8 @@ def train_evaluator(
 def _train(
     shop: Workshop, data: Prepared, role: str, images: Images, model: str, recipe: TrainingRecipe, seed: int
 ) -> Trained:
-    if model not in PLANS:
-        raise unknown("model", model, PLANS, hint="python -m audit list")
+    if model not in NETWORKS:
+        raise unknown("model", model, NETWORKS, hint="python -m audit list")
     task = data.task
 
     def fresh() -> nn.Sequential:
@@ -135,18 +136,20 @@ def _train(
             losses = train(network, images, task, recipe, seed, shop.device, shop.monitor)
         if not all(torch.isfinite(tensor).all() for tensor in weights(network).values()):
             raise AuditError(f"the {role} diverged; lower {role}.learning_rate (now {recipe.learning_rate})")
-        return Artifact(weights(network), {"training_loss": losses})
+        return Artifact(weights(fold_batch_norms(network)), {"training_loss": losses})
 
     settings = {**asdict(recipe), "model": model}
     inputs = {
-        "code": code("networks/vgg.py", "networks/training.py", "data/augment.py", "contracts.py"),
+        "code": code(
+            "networks/vgg.py", "networks/training.py", "networks/folding.py", "data/augment.py", "contracts.py"
+        ),
         "settings": settings,
         "split": data.split_hash,
         "part": role,
         "task": asdict(task),
     }
     made = shop.make(role, "", seed, inputs, make)
-    network = fresh()
+    network = fold_batch_norms(fresh())
     network.load_state_dict(made.artifact.tensors)
     network.to(shop.device).eval().requires_grad_(False)
     test = data.parts.test

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from audit.answers import SIGNAL, Answers
 from audit.errors import AuditError
-from audit.networks.vgg import PLANS, vgg
+from audit.networks.vgg import NETWORKS, vgg
 from audit.observation import EVALUATOR_DISTANCE, INCEPTION_DISTANCE, Observation, Yardstick, measure
 from audit.records import AttackResult, Measurement, Record, SeedResult
 from audit.store import hash_tensors
@@ -148,7 +148,7 @@ def _reference_images(record: Record) -> int:
 def _widths(record: Record, result: SeedResult) -> dict[str, int]:
     """How many columns the features of each distance have: as the networks behind them have units."""
     evaluator = result.evaluator
-    if evaluator.architecture not in PLANS:
+    if evaluator.architecture not in NETWORKS:
         raise AuditError(f"an evaluator '{evaluator.architecture[:80]}' is no network that is known here")
     width, hidden = evaluator.settings["width"], evaluator.settings["hidden"]
     with torch.device("meta"):

@@ -6,12 +6,14 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import logging
 import pkgutil
 import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
@@ -26,6 +28,8 @@ NAME = re.compile(r"[A-Za-z0-9]+([_-][A-Za-z0-9]+)*")
 RESERVED = ("all", "attack", "data", "defense", "evaluator", "measure", "teacher")
 EVIDENCE: Mapping[str, EvidenceKind] = {"reconstruct": "images", "score_members": "membership", "recover": "weights"}
 C = TypeVar("C", Attack, Defense)
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -149,14 +153,21 @@ class Registry(Generic[C]):
         """``all``, or names separated by commas, each once and in the order given.
 
         A component that needs something that only its user can name is not among all: ``in_all`` of its class is False.
+        One that ``requires`` a package which is not installed is left out with a warning.
         """
         if text == "all":
             every = [self.components[name] for name in self.names()]
-            return [component for component in every if getattr(component.factory, "in_all", True)]
+            return [c for c in every if getattr(c.factory, "in_all", True) and self._installed(c)]
         names = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
         if not names:
             raise AuditError(f"no {self.kind} named: --{self.kind} takes a name, several with commas, or 'all'")
         return [self.get(name) for name in names]
+
+    def _installed(self, component: Component[C]) -> bool:
+        missing = [name for name in getattr(component.factory, "requires", ()) if find_spec(name) is None]
+        if missing:
+            _log.warning("%s '%s' is left out of 'all': install %s", self.kind, component.name, ", ".join(missing))
+        return not missing
 
     def _from_file(self, path: Path) -> Component[C]:
         if not path.is_file():

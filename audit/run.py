@@ -54,6 +54,7 @@ PACKAGES = ("torch", "torchvision", "torchmetrics", "numpy", "scipy", "scikit-le
 UNDEFENDED = "data-free-conversion"
 NO_PROTECTION = ("none", "conversion", UNDEFENDED)
 SEED_LIMIT = 2**32
+NO_ATTACK = "none"
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ def resolve(
         raise AuditError(f"a seed is a whole number from 0 to {SEED_LIMIT - 1}, each given once; not {given}")
     request = Request(
         tuple(DEFENSES.select(defense) if isinstance(defense, str) else defense),
-        tuple(chosen_attacks(attack) if isinstance(attack, str) else attack),
+        () if attack == NO_ATTACK else tuple(chosen_attacks(attack) if isinstance(attack, str) else attack),
         dataset,
         model,
         profile,
@@ -145,17 +146,22 @@ def resolve(
         Settings(chosen.settings_for(dataset), passed),
         command,
     )
+    check_settings(request)
+    return request
+
+
+def check_settings(request: Request) -> None:
+    """Raises AuditError for a setting that no part of the request has, or a value that its part does not take."""
     # What was asked for comes first, so that a bad setting is reported under its name and not under a baseline's.
     components: list[Component[Any]] = [*request.defenses, *request.attacks, *request.compared]
     request.settings.check(components)
     for group in GROUPS:
         request.settings.group(group)
-    independent = request.settings.group("evaluator").model or model
+    independent = request.settings.group("evaluator").model or request.model
     if independent not in NETWORKS:
-        raise unknown("model", independent, NETWORKS, hint)
+        raise unknown("model", independent, NETWORKS, "python -m audit list")
     for component in components:
         request.settings.build(component)
-    return request
 
 
 def chosen_attacks(text: str) -> list[Component[Attack]]:
@@ -241,7 +247,10 @@ def check_measurable(request: Request, data: Prepared) -> None:
 
 
 def audit_seed(shop: Workshop, data: Prepared, request: Request, seed: int) -> SeedAudit:
-    """One seed: train, protect, examine, attack the targets and their untrained twins, measure, judge."""
+    """One seed: train, protect, examine, attack the targets and their untrained twins, measure, judge.
+
+    Without an attack there is nothing to control and nothing to judge: accuracy and energy are all that is measured.
+    """
     settings = request.settings
     teacher = train_teacher(shop, data, request.model, settings.group("teacher"), seed)
     recipe = settings.group("evaluator")
@@ -255,6 +264,10 @@ def audit_seed(shop: Workshop, data: Prepared, request: Request, seed: int) -> S
             made = protect(shop, data, teacher, component, settings, seed)
             target = examine(shop, data, made, component, settings, seed)
             targets.append(target)
+            if not request.attacks:
+                measured.append(defense_result(target, (), (), None, component in request.defenses))
+                advance()
+                continue
             asked = Inquiry.of(shop, data, component, settings, request.model, seed)
             twin = untrained(shop, data, target, seed)
             subject = Subject(component.name, target.network, target.key)
@@ -269,14 +282,14 @@ def audit_seed(shop: Workshop, data: Prepared, request: Request, seed: int) -> S
             measured.append(defense_result(target, results, nulls, gradients, component in request.defenses))
             advance()
     sizes = [result.images // len(data.task.classes) for defense in measured for result in defense.attacks]
-    controls = assessor.controls(max(sizes, default=0) or len(data.parts.test) // len(data.task.classes))
+    per_class = max(sizes, default=0) or len(data.parts.test) // len(data.task.classes)
     result = SeedResult(
         seed=seed,
         teacher=teacher.info,
         evaluator=evaluators[0].info,
         second_evaluator=evaluators[1].info,
-        controls=controls,
-        defenses=judged(measured, UNDEFENDED),
+        controls=assessor.controls(per_class) if request.attacks else (),
+        defenses=judged(measured, UNDEFENDED) if request.attacks else tuple(measured),
     )
     return SeedAudit(result, targets, evidence, assessor.scores)
 
@@ -285,8 +298,10 @@ def picture_grid(data: Prepared, request: Request, done: SeedAudit) -> Pictures:
     """The paper's Fig. 6: the original, then each attack on the undefended conversion and on the requested defenses.
 
     One image per class, the first of each set: chosen by nobody. Of an attack's variants the one that leaks most from
-    the last requested defense.
+    the last requested defense. Without an attack there are none.
     """
+    if not request.attacks:
+        return Pictures(data.task.classes, ())
     names = {component.name for component in request.defenses} | {UNDEFENDED}
     columns = [("original", _first(data.parts.teacher.pixels, data.parts.teacher.labels, len(data.task.classes)))]
     for attacker in pictured(request, done.result):

@@ -34,28 +34,33 @@ class Suite:
 
 RECONVERSION = "adaptive-reconversion"
 
+CLASS_LEAKAGE_1 = (
+    Entry("reconversion"),
+    Entry("direct-inversion"),
+    Entry(RECONVERSION, "relu", {"activation": "relu"}),
+    Entry(RECONVERSION, "clip", {"activation": "clip"}),
+    Entry(RECONVERSION, "clip-floor", {"activation": "clip-floor"}),
+    Entry(RECONVERSION, "rate-curve", {"activation": "rate-curve", "calibrate": True}),
+    Entry(RECONVERSION, "distilled", {"activation": "clip", "calibrate": True, "distillation_steps": 300}),
+    Entry("adaptive-inversion"),
+    Entry("black-box-inversion"),
+    Entry("label-only-inversion"),
+    Entry("weight-recovery"),
+)
+
 SUITES: Mapping[str, Suite] = {
     "class-leakage-v1": Suite(
-        "the paper's two attacks, and adaptive ones with weights, with scores and with labels",
-        (
-            Entry("reconversion"),
-            Entry("direct-inversion"),
-            Entry(RECONVERSION, "relu", {"activation": "relu"}),
-            Entry(RECONVERSION, "clip", {"activation": "clip"}),
-            Entry(RECONVERSION, "clip-floor", {"activation": "clip-floor"}),
-            Entry(RECONVERSION, "rate-curve", {"activation": "rate-curve", "calibrate": True}),
-            Entry(RECONVERSION, "distilled", {"activation": "clip", "calibrate": True, "distillation_steps": 300}),
-            Entry("adaptive-inversion"),
-            Entry("black-box-inversion"),
-            Entry("label-only-inversion"),
-            Entry("weight-recovery"),
-        ),
+        "the paper's two attacks, and adaptive ones with weights, with scores and with labels", CLASS_LEAKAGE_1
+    ),
+    "class-leakage-v2": Suite(
+        "the same, and a search of the layers' scales, for networks with biases",
+        (*CLASS_LEAKAGE_1, Entry("scale-search")),
     ),
     "membership-v1": Suite("who was in the training set", (Entry("membership-inference"),)),
     "paper-v1": Suite("PrivateSNN's two attack scenarios", (Entry("reconversion"), Entry("direct-inversion"))),
 }
 # What --attack all means today.
-CURRENT = ("class-leakage-v1", "membership-v1")
+CURRENT = ("class-leakage-v2", "membership-v1")
 
 
 @dataclass(frozen=True)
@@ -94,24 +99,29 @@ PROFILES: Mapping[str, Profile] = {
             "evaluator.batch_size": 64,
             "evaluator.crop": 1,
             "evaluator.dropout": 0.1,
-            "defense.time_steps": 64,
+            "defense.time_steps": 48,
             "defense.threshold_images": 256,
             "defense.synthetic_images": 320,
             "defense.synthesis_steps": 300,
             "defense.synthesis_learning_rate": 0.02,
             "defense.epochs": 8,
-            "attack.images_per_class": 20,
-            "direct-inversion.updates": 20,
+            "attack.images_per_class": 16,
+            "defense.tuning_epochs": 20,
+            "defense.tuning_crop": 1,
+            "direct-inversion.updates": 15,
             "direct-inversion.time_steps": 32,
             "direct-inversion.normalised_rate": 0.05,
             "adaptive-reconversion.updates": 100,
-            "adaptive-inversion.updates": 40,
-            "adaptive-inversion.pilot_updates": 6,
+            "adaptive-inversion.updates": 25,
+            "adaptive-inversion.pilot_updates": 5,
+            "adaptive-inversion.time_steps": 32,
+            "scale-search.updates": 100,
             "black-box-inversion.images_per_class": 5,
-            "black-box-inversion.queries_per_image": 200,
+            "black-box-inversion.queries_per_image": 100,
             "label-only-inversion.images_per_class": 5,
-            "label-only-inversion.queries_per_image": 200,
+            "label-only-inversion.queries_per_image": 100,
             "membership-inference.shadows": 2,
+            "membership-inference.masks": 4,
             "measure.reference_images": 1000,
         },
         {
@@ -153,11 +163,14 @@ PROFILES: Mapping[str, Profile] = {
             "defense.synthesis_steps": 300,
             "defense.synthesis_learning_rate": 0.02,
             "defense.epochs": 8,
+            "defense.tuning_epochs": 5,
+            "rmp-snn.threshold_percentile": 100,
             "attack.images_per_class": 30,
             "direct-inversion.updates": 20,
             "direct-inversion.time_steps": 16,
             "direct-inversion.normalised_rate": 0.05,
             "adaptive-reconversion.updates": 100,
+            "scale-search.updates": 100,
             "adaptive-inversion.updates": 30,
             "adaptive-inversion.pilot_updates": 5,
             "adaptive-inversion.time_steps": 16,

@@ -75,7 +75,7 @@ def results_of(record: Record, name: str) -> list[DefenseResult]:
 
 
 def suite_of(record: Record) -> str:
-    """The suite that its row stands under: the current one where it went through that, else the first that it did.
+    """The suite that its row stands under: the newest version that it went through of what 'all' begins with.
 
     Raises AuditError where it went through none as a whole, or through one that this version does not know.
     """
@@ -85,7 +85,16 @@ def suite_of(record: Record) -> str:
         )
     if not record.suites:
         raise AuditError("no suite was run as a whole, so there is no board for it: run the audit with --attack all")
-    return next((name for name in CURRENT if name in record.suites), record.suites[0])
+    for current in CURRENT:
+        versions = [name for name in record.suites if _family(name) == _family(current)]
+        if versions:
+            return max(versions, key=lambda name: int(name.rpartition("-v")[2]))
+    return record.suites[0]
+
+
+def _family(suite: str) -> str:
+    """'class-leakage' of 'class-leakage-v2'."""
+    return suite.rpartition("-v")[0]
 
 
 def changed_options(record: Record) -> tuple[str, ...]:

@@ -2,7 +2,8 @@
 
 A block begins with ``<!-- tables: leaderboards/records/SUITE/DATASET -->`` and ends with ``<!-- /tables -->``; the path
 is relative to the page, and names a record or a folder of rows that came out of one run. What lies between is replaced
-by every table to read, or by those that are named after the path: ``records/paper-v1/cifar10 verdict accuracy``.
+by every table to read, or by those that are named after the path, the paper's layouts among them:
+``records/paper-v1/cifar10 verdict accuracy paper-table-2``.
 """
 
 import argparse
@@ -14,9 +15,11 @@ from pathlib import Path
 from audit.errors import AuditError
 from audit.records import Record
 from leaderboards.entries import joined, load_folder
+from leaderboards.paper.layouts import LAYOUTS
+from leaderboards.paper.layouts import build as layout
 from leaderboards.tables import build, readable, render
 
-BEGIN = re.compile(r"^<!-- tables: (?P<path>\S+)(?P<names>( [a-z]+)*) -->$", re.MULTILINE)
+BEGIN = re.compile(r"^<!-- tables: (?P<path>\S+)(?P<names>( [a-z0-9-]+)*) -->$", re.MULTILINE)
 END = "<!-- /tables -->"
 PAGES = (Path("README.md"), Path("docs/results.md"))
 
@@ -26,9 +29,15 @@ def block(record: Record, source: str, names: Sequence[str]) -> str:
     command = " ".join(record.command.split())
     if "<!--" in command or "```" in command:
         raise AuditError(f"the command in {source} cannot be shown in Markdown: {command!r}")
-    tables = "\n".join(render(build(record, name), "md") for name in names or readable(record))
+    tables = "\n".join(_tables(record, name) for name in names or readable(record))
     origin = f"Made from [`{source}`]({source}) by `python -m leaderboards.readme`; the record was made by"
     return f"{origin}\n\n```sh\n{command}\n```\n\n{tables}"
+
+
+def _tables(record: Record, name: str) -> str:
+    if name in LAYOUTS:
+        return "\n".join(render(table, "md") for table in layout(name, [record]))
+    return render(build(record, name), "md")
 
 
 def regenerate(readme: Path) -> str:

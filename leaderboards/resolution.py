@@ -166,15 +166,17 @@ def _size(recipe: Mapping[str, Any], record: Record) -> tuple[int, dict[str, flo
     """Parameters, and multiply-accumulates by layer, of a network that is not allocated."""
     import torch
 
+    from audit.networks.folding import fold_batch_norms
     from audit.networks.operations import multiply_accumulates
-    from audit.networks.vgg import PLANS, vgg
+    from audit.networks.vgg import NETWORKS, vgg
 
     shape, classes = record.dataset.image_shape, len(record.dataset.classes)
-    if recipe["model"] not in PLANS or not all(0 < side <= LARGEST_SIDE for side in shape):
+    if recipe["model"] not in NETWORKS or not all(0 < side <= LARGEST_SIDE for side in shape):
         raise AuditError(f"'{recipe['model']}' for images of {shape} is no network that is known here")
     try:
         with torch.device("meta"):
-            network = vgg(recipe["model"], shape, classes, width=recipe["width"], hidden=recipe["hidden"])
+            made = vgg(recipe["model"], shape, classes, width=recipe["width"], hidden=recipe["hidden"])
+            network = fold_batch_norms(made)
         parameters = sum(parameter.numel() for parameter in network.parameters())
     except (RuntimeError, OverflowError, ValueError) as error:
         raise AuditError(f"a network of width {recipe['width']:g} cannot be made") from error

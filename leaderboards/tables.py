@@ -29,6 +29,7 @@ from leaderboards.rendering import Format, plain, render
 __all__ = ["FORMATS", "NAMES", "Table", "build", "plain", "readable", "render", "write_all"]
 
 NAMES = ("verdict", "accuracy", "leakage", "details", "membership", "weights", "energy", "ablation")
+WITHOUT_ATTACKS = ("accuracy", "energy")
 FORMATS: tuple[Format, ...] = ("csv", "md", "tex")
 
 ABLATION = {"data-free-conversion": "DC", "dc-cet": "DC + CET", "privatesnn": "DC + CET + OD"}
@@ -71,18 +72,25 @@ def build(record: Record, name: str) -> Table:
     return builders[name](record, Footnotes())
 
 
+def tabulated(record: Record) -> tuple[str, ...]:
+    """The tables that a record has something for: of a run without attacks none that is about leakage."""
+    attacked = any(defense.attacks for result in record.results for defense in result.defenses)
+    return NAMES if attacked else WITHOUT_ATTACKS
+
+
 def readable(record: Record) -> tuple[str, ...]:
     """The tables to read on a page or in a terminal: not the widest one, and none that has nothing to say."""
     attacks = [attack for result in record.results for defense in result.defenses for attack in defense.attacks]
     absent = {"details"}
     absent |= {kind for kind in ("membership", "weights") if not any(attack.evidence == kind for attack in attacks)}
     absent |= set() if any(attack.leakage is not None for attack in attacks) else {"verdict"}
-    return tuple(name for name in NAMES if name not in absent)
+    return tuple(name for name in tabulated(record) if name not in absent)
 
 
 def write_all(record: Record, folder: Path) -> list[Path]:
     """Write every table in every format, ``leakage.csv``; each file is whole or absent. Returns the paths."""
-    texts = {f"{name}.{format}": render(build(record, name), format) for name in NAMES for format in FORMATS}
+    names = tabulated(record)
+    texts = {f"{name}.{format}": render(build(record, name), format) for name in names for format in FORMATS}
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
         temporary = folder / f"{name}.tmp"

@@ -51,11 +51,12 @@ def _file(path: Path, registered: str = "mine", name: str = "Mine", summary: str
     return path
 
 
-def test_every_component_of_ours_is_named_like_its_file() -> None:
+def test_every_component_of_ours_is_named_like_its_file_and_a_variant_begins_so() -> None:
     for registry in (ATTACKS, DEFENSES):
         assert registry.names()
         for name in registry.names():
-            assert registry.get(name).source.stem == name.replace("-", "_")
+            file = registry.get(name).source.stem.replace("_", "-")
+            assert name == file or (name.startswith(f"{file}-") and file in registry.names())
             assert registry.get(name).summary
 
 
@@ -208,9 +209,7 @@ def test_a_change_in_the_base_class_s_file_changes_the_code_hash(
 
 
 def test_all_is_everything_and_a_list_is_taken_in_its_order_and_once() -> None:
-    assert [c.name for c in DEFENSES.select("all")] == [
-        name for name in DEFENSES.names() if name not in ("checkpoint", "nir")
-    ]
+    assert {c.name for c in DEFENSES.select("all")} == set(DEFENSES.names()) - {"checkpoint", "nir"}
     assert [c.name for c in DEFENSES.select("privatesnn, none,privatesnn,")] == ["privatesnn", "none"]
     for text in ("", ",", " "):
         with pytest.raises(AuditError, match="no defense named: --defense takes a name"):
@@ -220,3 +219,16 @@ def test_all_is_everything_and_a_list_is_taken_in_its_order_and_once() -> None:
 def test_a_name_like_no_other_is_answered_with_all_of_them() -> None:
     with pytest.raises(AuditError, match=r"unknown attack 'qqq'; known: adaptive-inversion, .*, weight-recovery"):
         ATTACKS.get("qqq")
+
+
+def test_what_needs_a_package_that_is_not_there_is_left_out_of_all_with_a_word(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    @dataclass(frozen=True)
+    class Needy(Open):
+        requires: ClassVar[tuple[str, ...]] = ("torch", "no_such_package")
+
+    DEFENSES.register("needy", Needy)
+    assert "needy" not in [c.name for c in DEFENSES.select("all")]
+    assert "'needy' is left out of 'all': install no_such_package" in caplog.text
+    assert [c.name for c in DEFENSES.select("needy")] == ["needy"]

@@ -38,6 +38,7 @@ def test_a_variant_has_its_presets_and_nothing_passed_changes_them() -> None:
 # A released suite never changes: another attack or another setting makes the next version.
 FROZEN = {
     "class-leakage-v1": "4c1dde404e01",
+    "class-leakage-v2": "9cf23c4948cf",
     "membership-v1": "6e9a9670526f",
     "paper-v1": "a79b1042bb57",
 }

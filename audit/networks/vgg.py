@@ -1,4 +1,4 @@
-"""The VGG family of PrivateSNN and its code: 3x3 convolutions, average pooling, no batch norm, no bias."""
+"""The VGG family of PrivateSNN and its code: 3x3 convolutions, average pooling, no bias; batch norm where asked for."""
 
 from collections import OrderedDict
 from typing import Literal
@@ -16,11 +16,16 @@ PLANS: dict[str, tuple[tuple[int | Literal["A"], ...], int]] = {
     "vgg16": ((64, 64, "A", 128, 128, "A", *(256,) * 3, "A", *(512,) * 3, "A", *(512,) * 3, "A"), 4096),
 }
 
-NETWORKS = {
+PLAIN = {
     "vgg5": "3 convolutions and 2 linear layers",
     "vgg9": "7 convolutions and 2 linear layers",
     "vgg11": "8 convolutions and 2 linear layers; images of at least 32x32",
     "vgg16": "13 convolutions and 2 linear layers, the paper's; images of at least 32x32",
+}
+NORMED = "-bn"
+NETWORKS = {
+    **PLAIN,
+    **{f"{name}{NORMED}": f"{name} trained with batch norm, which is then folded: it has biases" for name in PLAIN},
 }
 
 
@@ -36,12 +41,13 @@ def vgg(
 ) -> nn.Sequential:
     """Network ``name`` for images (C, H, W), its channels and hidden units multiplied by ``width``.
 
+    One whose name ends in '-bn' has a batch norm after every convolution, to be folded once it is trained.
     ``hidden`` fixes the number of hidden units instead. Dropout with rate ``dropout`` follows the convolutions that do
     not precede a pooling, and with ``hidden_dropout`` the hidden layer. Weights start Kaiming-normal (fan in), drawn
     from ``seed``.
     Raises AuditError where the image is too small for the poolings.
     """
-    plan, units = PLANS[name]
+    plan, units = PLANS[name.removesuffix(NORMED)]
     units = hidden or max(8, round(units * width))
     channels, height, columns = image_shape
     layers: OrderedDict[str, nn.Module] = OrderedDict()
@@ -55,6 +61,8 @@ def vgg(
         convolutions += 1
         out = max(4, round(item * width))
         layers[f"conv{convolutions}"] = nn.Conv2d(channels, out, 3, padding=1, bias=False)
+        if name.endswith(NORMED):
+            layers[f"norm{convolutions}"] = nn.BatchNorm2d(out)
         layers[f"relu{convolutions}"] = nn.ReLU()
         if plan[index + 1] != "A":
             layers[f"drop{convolutions}"] = nn.Dropout(dropout)

@@ -11,6 +11,8 @@ def headline(record: Record) -> str:
     first = record.results[0]
     asked = [d.defense for d in first.defenses if d.requested] or [d.defense for d in first.defenses]
     several = f" Means over {len(record.results)} seeds." if len(record.results) > 1 else ""
+    if not any(d.attacks for result in record.results for d in result.defenses):
+        return f"{_without_attacks(record, asked)}.{several}"
     if len(asked) == 1:
         return f"{_one(record, asked[0])}.{several}"
     worst = {name: worst_case(_defense(record, name)) for name in asked}
@@ -27,13 +29,7 @@ def headline(record: Record) -> str:
 
 def _one(record: Record, name: str) -> str:
     defenses = _defense(record, name)
-    accuracy = _mean([d.accuracy if d else None for d in defenses])
-    teacher = _mean([result.teacher.accuracy for result in record.results])
-    if accuracy is None:
-        text = f"The accuracy of {name} could not be measured"
-    else:
-        against = f" (teacher: {_percent(teacher)})" if teacher is not None else ""
-        text = f"{name} classifies {_percent(accuracy)} of the test images correctly{against}"
+    text = _correct(record, name)
     worst = worst_case(defenses)
     if worst.leakages:
         text += f"; its class leakage is {_leak(worst)}, where 100 % is real images and 0 an untrained network"
@@ -52,6 +48,31 @@ def _one(record: Record, name: str) -> str:
         text += f"; what {', '.join(sorted(failed))} would recover is unknown"
     flags = dict.fromkeys(flag for d in defenses if d for flag in d.flags)
     return text + (f"; flags: {', '.join(flags)}" if flags else "")
+
+
+def _without_attacks(record: Record, asked: Sequence[str]) -> str:
+    if len(asked) == 1:
+        return f"{_correct(record, asked[0])}; no attack was run: what it leaks is unknown"
+    found = {name: _accuracy(record, name) for name in asked}
+    known = ", ".join(f"{name} {'unknown' if value is None else _percent(value)}" for name, value in found.items())
+    text = f"Test accuracy of {len(asked)} audited targets: {known}{_against(record)}"
+    return f"{text}; no attack was run: what they leak is unknown"
+
+
+def _correct(record: Record, name: str) -> str:
+    accuracy = _accuracy(record, name)
+    if accuracy is None:
+        return f"The accuracy of {name} could not be measured"
+    return f"{name} classifies {_percent(accuracy)} of the test images correctly{_against(record)}"
+
+
+def _accuracy(record: Record, name: str) -> float | None:
+    return _mean([d.accuracy if d else None for d in _defense(record, name)])
+
+
+def _against(record: Record) -> str:
+    teacher = _mean([result.teacher.accuracy for result in record.results])
+    return f" (teacher: {_percent(teacher)})" if teacher is not None else ""
 
 
 def _leak(worst: WorstCase) -> str:

@@ -115,6 +115,7 @@ def render_report(record: Record, tables: Sequence[ReportTable], pictures: Pictu
         first=record.results[0],
         requested=_requested(record),
         headline=headline(record),
+        attacked=any(defense.attacks for result in record.results for defense in result.defenses),
         failures=_failures(record),
         tables=[(table, _heads(table), [_spans(row) for row in table.rows]) for table in tables],
         grid=_grid(pictures),

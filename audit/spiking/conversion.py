@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from audit.errors import AuditError
 from audit.spiking.network import SpikingNetwork
+from audit.spiking.simulation import WEIGHTED
 
 
 @torch.no_grad()
@@ -20,7 +21,9 @@ def balance_thresholds(
 
     ``images`` float [N, C, H, W] in the network's input range. Layers already balanced spike; the leak is the
     network's own; the last layer has no threshold. ``percentile`` < 100 takes that percentile of the per-image,
-    per-neuron peaks instead of their maximum; ``scale`` multiplies the result. Returns the thresholds by layer.
+    per-neuron peaks instead of their maximum; ``scale`` multiplies the result. A spike stands for a threshold, so that
+    currents shrink by it from layer to layer: biases shrink with them (by the new over the old threshold, where there
+    was one). Returns the thresholds by layer.
     Raises AuditError where a layer never receives a positive current: a threshold of 0 would fire at any noise.
     """
     network.eval()
@@ -40,8 +43,17 @@ def balance_thresholds(
                 f"threshold balancing: layer '{name}' received no positive current in {network.time_steps} time-steps "
                 f"of {len(images)} images, its threshold would be 0; use more time-steps or more images"
             )
+        before = torch.where(neuron.threshold.isnan(), 1.0, neuron.threshold)
         neuron.threshold.copy_(threshold * scale)
+        _scale_biases_after(network, name, before / neuron.threshold)
     return {name: float(neuron.threshold) for name, neuron in network.neurons.items()}
+
+
+def _scale_biases_after(network: SpikingNetwork, name: str, factor: Tensor) -> None:
+    layers = list(network.layers.named_children())
+    for _, layer in layers[[known for known, _ in layers].index(name) :]:
+        if isinstance(layer, WEIGHTED) and layer.bias is not None:
+            layer.bias *= factor.mean()
 
 
 @torch.no_grad()

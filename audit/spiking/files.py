@@ -11,6 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from audit.spiking.adaptive_neuron import AdaptiveLIF
 from audit.spiking.encoding import Encoder
 from audit.spiking.live import Live, revive
 from audit.spiking.network import SpikingNetwork
@@ -88,12 +89,10 @@ def load_network(path: Path) -> nn.Module:
 
 def _describe_layer(name: str, layer: nn.Module) -> dict[str, Any]:
     if isinstance(layer, LIF):
-        shape = list(layer.threshold.shape)
-        values = {"leak": layer.leak, "reset": layer.reset, "surrogate": asdict(layer.surrogate), "threshold": shape}
-        return {"name": name, "type": "LIF", **values}
+        return {"name": name, **_describe_neuron(layer)}
     kind = type(layer).__name__
     if kind not in _FIELDS:
-        raise ValueError(f"layer '{name}' ({kind}) cannot be stored; known are {', '.join(_FIELDS)}, LIF")
+        raise ValueError(f"layer '{name}' ({kind}) cannot be stored; known are {', '.join(_FIELDS)}, LIF, AdaptiveLIF")
     values = {key: getattr(layer, key) for key in _FIELDS[kind][1]}
     if isinstance(layer, WEIGHTED):
         values["bias"] = layer.bias is not None
@@ -106,9 +105,19 @@ def _describe_layer(name: str, layer: nn.Module) -> dict[str, Any]:
     return {"name": name, "type": kind, **{k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}}
 
 
+def _describe_neuron(neuron: LIF) -> dict[str, Any]:
+    shared = {"surrogate": asdict(neuron.surrogate), "threshold": list(neuron.threshold.shape)}
+    if isinstance(neuron, AdaptiveLIF):
+        return {"type": "AdaptiveLIF", "adaptation": neuron.adaptation, "decay": neuron.decay, **shared}
+    # Not where it is 0: networks described before there was one keep their description, and its hash.
+    initial = {"initial": neuron.initial} if neuron.initial else {}
+    return {"type": "LIF", "leak": neuron.leak, "reset": neuron.reset, **initial, **shared}
+
+
 def build_layer(layer: dict[str, Any]) -> nn.Module:
     values = {key: value for key, value in layer.items() if key not in ("name", "type")}
-    if layer["type"] == "LIF":
-        surrogate, shape = Surrogate(**values["surrogate"]), values["threshold"]
-        return LIF(torch.full(shape, float("nan")), values["leak"], values["reset"], surrogate)
+    if layer["type"] in ("LIF", "AdaptiveLIF"):
+        threshold, surrogate = torch.full(values.pop("threshold"), float("nan")), Surrogate(**values.pop("surrogate"))
+        neuron = AdaptiveLIF if layer["type"] == "AdaptiveLIF" else LIF
+        return neuron(threshold, surrogate=surrogate, **values)
     return _FIELDS[layer["type"]][0](**values)

@@ -77,8 +77,8 @@ class LIF(nn.Module):
     """u <- leak * u + current; a spike where u > threshold (strict); then u <- u - threshold (soft) or 0 (hard).
 
     No gradient flows through the reset. ``threshold`` is a buffer, a scalar, or one value per channel: [C, 1, 1] after
-    a convolution, [D] after a linear layer; NaN until it is set. The state is an argument and a result, never hidden;
-    train() and eval() behave alike.
+    a convolution, [D] after a linear layer; NaN until it is set. u starts at ``initial`` times the threshold. The state
+    is an argument and a result, never hidden; train() and eval() behave alike.
     """
 
     threshold: Tensor
@@ -89,17 +89,25 @@ class LIF(nn.Module):
         leak: float = 1.0,
         reset: Reset = "soft",
         surrogate: Surrogate | None = None,
+        initial: float = 0.0,
     ) -> None:
         super().__init__()
         if not 0 <= leak <= 1:
             raise ValueError(f"leak is a factor in [0, 1], not {leak}")
+        if not 0 <= initial <= 1:
+            raise ValueError(f"a potential starts at a share of the threshold in [0, 1], not {initial}")
         self.register_buffer("threshold", torch.as_tensor(threshold, dtype=torch.float32).clone())
-        self.leak, self.reset, self.surrogate = leak, reset, surrogate or Surrogate()
+        self.leak, self.reset, self.surrogate, self.initial = leak, reset, surrogate or Surrogate(), initial
+
+    def rest(self, like: Tensor) -> Tensor:
+        """The state before the first time-step, for neurons [B, ...]."""
+        start = torch.zeros_like(like)
+        return start if self.initial == 0 else start + self.initial * self.threshold
 
     def forward(self, current: Tensor, potential: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """``current`` [S, B, ...], ``potential`` [B, ...] (None: zeros) -> spikes [S, B, ...], potential [B, ...]."""
+        """``current`` [S, B, ...], ``potential`` [B, ...] (None: at rest) -> spikes [S, B, ...], potential [B, ...]."""
         if potential is None:
-            potential = torch.zeros_like(current[0])
+            potential = self.rest(current[0])
         spikes, potential, _ = self.stretch(current.flatten(0, 1), len(current), potential)
         return spikes.unflatten(0, (len(current), -1)), potential
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from audit.errors import AuditError
+from audit.spiking.adaptive_neuron import AdaptiveLIF
 from audit.spiking.files import describe
 from audit.spiking.network import SpikingNetwork
 from audit.spiking.neuron import LIF
@@ -65,7 +66,7 @@ def _node(nir: Any, name: str, layer: nn.Module, x: Tensor, dt: float) -> Any:
             return nir.AvgPool2d(*(_pair(size) for size in (layer.kernel_size, layer.stride, layer.padding)))
         case nn.Flatten(start_dim=1, end_dim=-1):
             return nir.Flatten(np.array(x.shape[1:]), 0, -1)
-        case LIF():
+        case LIF() if not isinstance(layer, AdaptiveLIF):
             return _neuron(nir, name, layer, x, dt)
         case _:
             raise AuditError(f"NIR: layer '{name}' ({type(layer).__name__}) has no node to stand for it")
@@ -75,6 +76,8 @@ def _neuron(nir: Any, name: str, neuron: LIF, x: Tensor, dt: float) -> Any:
     threshold = _numbers(neuron.threshold)
     if not np.isfinite(threshold).all():
         raise AuditError(f"NIR: layer '{name}' has no threshold yet: balance the thresholds, or set it")
+    if neuron.initial:
+        raise AuditError(f"NIR: layer '{name}': its potential starts at {neuron.initial} of the threshold, NIR's at 0")
     shape, metadata = tuple(x.shape[1:]), {"reset": neuron.reset}
     threshold, zero = np.broadcast_to(threshold, shape).copy(), np.zeros(shape, np.float32)
     if neuron.leak == 1:

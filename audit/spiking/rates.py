@@ -31,15 +31,19 @@ class Clip(nn.Module):
 
 
 class ClipFloor(Clip):
-    """floor(T clip(z / theta, 0, 1)) / T with the gradient of the clip: that rate after T steps (QCFS, Bu 2022)."""
+    """clip(floor(T z / theta + initial) / T, 0, 1) with the gradient of the clip (QCFS, Bu 2022).
 
-    def __init__(self, threshold: Tensor, time_steps: int) -> None:
+    That is the rate after T steps of a neuron whose potential starts at ``initial`` times the threshold.
+    """
+
+    def __init__(self, threshold: Tensor, time_steps: int, initial: float = 0.0) -> None:
         super().__init__(threshold)
-        self.time_steps = time_steps
+        self.time_steps, self.initial = time_steps, initial
 
     def forward(self, z: Tensor) -> Tensor:
         rate = super().forward(z)
-        return rate + (torch.floor(rate * self.time_steps) / self.time_steps - rate).detach()
+        levels = torch.floor(rate * self.time_steps + self.initial).clamp(max=self.time_steps)
+        return rate + (levels / self.time_steps - rate).detach()
 
 
 class RateCurve(Clip):
@@ -120,6 +124,11 @@ def _responses(network: SpikingNetwork, x: Tensor, generator: torch.Generator | 
     return found
 
 
+def mean_current(network: SpikingNetwork, x: Tensor, generator: torch.Generator | None) -> Tensor:
+    """The network's logits in the unit of a rate network's: the mean input current of its last layer, [B, K]."""
+    return network(x, generator) / (network.output_scale * network.time_steps)
+
+
 def coding_gain(x: Tensor, mean: Tensor) -> Tensor:
     """The factor by which a coder's ``mean`` over T stands for the image ``x``, by least squares: 1 for rate coding."""
     return (mean * x).sum() / x.square().sum().clamp(min=1e-12)
@@ -164,7 +173,7 @@ def _activation(substitute: Substitute, answer: Response, steps: int) -> nn.Modu
         case "clip":
             return Clip(threshold)
         case "clip-floor":
-            return ClipFloor(threshold, steps)
+            return ClipFloor(threshold, steps, answer.neuron.initial)
         case "rate-curve":
             return RateCurve(threshold, _curve(answer.current / threshold, answer.rate))
 

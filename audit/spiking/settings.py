@@ -34,7 +34,21 @@ class Simulated:
 
 
 @dataclass(frozen=True)
-class Conversion(Simulated):
+class Spiking(Simulated):
+    """With the surrogate gradient, as of `Surrogate`, that whoever differentiates the network is given."""
+
+    surrogate: Shape = "triangle"
+    surrogate_width: Positive = 1.0
+    surrogate_gain: Positive = 1.0
+    surrogate_per_threshold: bool = False
+
+    @property
+    def slope(self) -> Surrogate:
+        return Surrogate(self.surrogate, self.surrogate_width, self.surrogate_gain, self.surrogate_per_threshold)
+
+
+@dataclass(frozen=True)
+class Conversion(Spiking):
     """ANN-SNN conversion by threshold balancing (Sengupta 2019), with PrivateSNN's neuron, coder and surrogate.
 
     ``threshold_percentile``, ``threshold_scale`` and ``threshold_images`` (how many, chosen at random) go to
@@ -47,18 +61,13 @@ class Conversion(Simulated):
     threshold_scale: Positive = 1.0
     threshold_images: Annotated[int, Field(ge=1)] = 1024
     threshold_crop: Annotated[int, Field(ge=0)] = 0
-    surrogate: Shape = "triangle"
-    surrogate_width: Positive = 1.0
-    surrogate_gain: Positive = 1.0
-    surrogate_per_threshold: bool = False
 
     def convert(self, teacher: nn.Sequential, pixels: Tensor, context: DefenseContext) -> SpikingNetwork:
         """The teacher's weights with thresholds balanced on ``pixels`` uint8 [N, C, H, W]."""
-        surrogate = Surrogate(self.surrogate, self.surrogate_width, self.surrogate_gain, self.surrogate_per_threshold)
-        network = spiking_twin(teacher, self.encoder, self.time_steps, self.leak, self.reset, surrogate)
+        network = spiking_twin(teacher, self.encoder, self.time_steps, self.leak, self.reset, self.slope)
         network = network.to(context.device).eval()
         generator = torch.Generator().manual_seed(context.seed)
-        chosen = pixels[torch.randperm(len(pixels), generator=generator)[: self.threshold_images].sort().values]
+        chosen = some(pixels, self.threshold_images, generator)
         if self.threshold_crop:
             chosen = augment(chosen, self.threshold_crop, context.task.mirror, generator)
         context.notes["threshold_images"] = len(chosen)
@@ -70,3 +79,8 @@ class Conversion(Simulated):
             self.threshold_scale,
         )
         return network
+
+
+def some(pixels: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """``count`` of the images [N, C, H, W] at random, or all of fewer, in their order."""
+    return pixels[torch.randperm(len(pixels), generator=generator)[:count].sort().values]

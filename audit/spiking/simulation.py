@@ -146,7 +146,7 @@ class Simulation:
     def _fire(self, name: str, lif: LIF, current: Tensor, stretch: Stretch) -> Tensor:
         potential = stretch.potentials.pop(name, None)
         if potential is None:
-            potential = torch.zeros_like(current[: len(self.x)])
+            potential = lif.rest(current[: len(self.x)])
         h, stretch.potentials[name], count = lif.stretch(
             current, stretch.steps, potential, self.pool, stretch.overwrite
         )

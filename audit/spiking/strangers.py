@@ -79,11 +79,22 @@ class _LIF(_Layer):
     type: Literal["LIF"]
     leak: Annotated[float, Field(ge=0, le=1)]
     reset: Literal["soft", "hard"]
+    initial: Annotated[float, Field(ge=0, le=1)] = 0.0
     surrogate: Surrogate
     threshold: Annotated[tuple[Size, ...], Field(max_length=3)]
 
 
-AnyLayer = Annotated[_Conv2d | _Linear | _AvgPool2d | _Dropout | _Flatten | _ReLU | _LIF, Field(discriminator="type")]
+class _AdaptiveLIF(_Layer):
+    type: Literal["AdaptiveLIF"]
+    adaptation: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    decay: Annotated[float, Field(ge=0, lt=1)]
+    surrogate: Surrogate
+    threshold: Annotated[tuple[Size, ...], Field(max_length=3)]
+
+
+AnyLayer = Annotated[
+    _Conv2d | _Linear | _AvgPool2d | _Dropout | _Flatten | _ReLU | _LIF | _AdaptiveLIF, Field(discriminator="type")
+]
 
 
 class _Ann(BaseModel):

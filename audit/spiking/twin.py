@@ -4,10 +4,9 @@ import copy
 from collections import OrderedDict
 from collections.abc import Iterator
 
-import torch
 from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
+from audit.networks.folding import BATCH_NORMS, folded
 from audit.spiking.encoding import Encoder
 from audit.spiking.network import SpikingNetwork
 from audit.spiking.neuron import LIF, Reset
@@ -37,9 +36,9 @@ def spiking_twin(
             raise ValueError(f"two layers would be called '{name}' once the nested sequences are laid out flat")
         if isinstance(layer, nn.ReLU):
             layers[name] = LIF(leak=leak, reset=reset, surrogate=surrogate)
-        elif isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
-            before = next(reversed(layers), None)
-            layers[str(before)] = _folded(layers.get(str(before)), name, layer)
+        elif isinstance(layer, BATCH_NORMS):
+            before = next(reversed(layers), "")
+            layers[before] = folded(layers.get(before), name, layer)
         elif isinstance(layer, (*WEIGHTED, *STATELESS, nn.Dropout)):
             layers[name] = copy.deepcopy(layer)
         else:
@@ -56,24 +55,3 @@ def _flat(ann: nn.Sequential, prefix: str = "") -> Iterator[tuple[str, nn.Module
             yield from _flat(layer, f"{prefix}{name}_")
         elif layer is not None and not isinstance(layer, nn.Identity):
             yield f"{prefix}{name}", layer
-
-
-def _folded(before: nn.Module | None, name: str, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> nn.Module:
-    if norm.running_mean is None:
-        raise ValueError(f"layer '{name}': a batch norm without running statistics cannot be folded")
-    mode, norm = norm.training, copy.deepcopy(norm).eval()
-    if norm.weight is None:  # not affine: torch's fusion of linear layers asks for the identity
-        norm.weight, norm.bias = (
-            nn.Parameter(torch.ones_like(norm.running_mean)),
-            nn.Parameter(torch.zeros_like(norm.running_mean)),
-        )
-    if isinstance(before, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-        fused: nn.Module = fuse_conv_bn_eval(before.eval(), norm)
-    elif isinstance(before, nn.Linear) and isinstance(norm, nn.BatchNorm1d):
-        fused = fuse_linear_bn_eval(before.eval(), norm)
-    else:
-        raise ValueError(
-            f"layer '{name}' ({type(norm).__name__}) has no spiking counterpart here: a batch norm is folded into the "
-            "convolution or linear layer right before it"
-        )
-    return fused.requires_grad_(before.weight.requires_grad).train(mode)

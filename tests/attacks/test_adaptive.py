@@ -13,6 +13,7 @@ from attacks.direct_inversion import DirectInversion
 from attacks.weight_recovery import WeightRecovery
 from audit.contracts import AttackContext, Images, NotApplicable, Reconstructions
 from audit.monitor import SilentMonitor
+from audit.networks.queries import own_images
 from audit.spiking.network import SpikingNetwork
 from audit.spiking.rates import Substitute
 from audit.spiking.surrogate import Surrogate
@@ -75,7 +76,7 @@ def test_distillation_brings_the_ann_nearer_to_the_target_on_its_queries() -> No
 
 def test_leaked_images_enter_the_queries() -> None:
     leaked = Images(torch.randint(0, 256, (5, *TASK.image_shape), dtype=torch.uint8), torch.arange(5) % 3)
-    queries = RECONVERSION._queries(context(leaked=leaked))
+    queries = own_images(RECONVERSION.queries, context(leaked=leaked))
     assert len(queries) == RECONVERSION.queries + 5
     torch.testing.assert_close(queries[-5:], TASK.normalise(leaked.pixels))
 

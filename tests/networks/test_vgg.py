@@ -1,5 +1,7 @@
 """The networks are the ones of the paper, layer by layer."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
@@ -99,5 +101,13 @@ def test_the_seed_alone_decides_the_first_weights() -> None:
     torch.set_rng_state(global_state)
 
 
-def test_every_network_is_described() -> None:
-    assert list(NETWORKS) == list(PLANS)
+def test_every_network_is_described_with_batch_norm_and_without() -> None:
+    assert set(NETWORKS) == {name + suffix for name in PLANS for suffix in ("", "-bn")}
+
+
+def test_a_batch_norm_follows_every_convolution_where_the_name_asks_for_it() -> None:
+    plain, normed = (list(vgg(name, (3, 32, 32), 10, width=0.05)) for name in ("vgg9", "vgg9-bn"))
+    pairs = list(pairwise(normed))
+    assert all(isinstance(b, nn.BatchNorm2d) == isinstance(a, nn.Conv2d) for a, b in pairs)
+    rest = [layer for layer in normed if not isinstance(layer, nn.BatchNorm2d)]
+    assert [type(layer) for layer in rest] == [type(layer) for layer in plain]

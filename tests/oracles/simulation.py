@@ -34,7 +34,8 @@ def run(network: SpikingNetwork, train: Tensor, first: int = 0, stop: str | None
 def thresholds(network: SpikingNetwork, trains: list[Tensor]) -> dict[str, float]:
     """Sengupta 2019: layer after layer, the largest current of any neuron, image and time-step becomes the threshold.
 
-    ``trains``: one [T, B, C, H, W] per batch of images. Sets the thresholds of ``network``.
+    ``trains``: one [T, B, C, H, W] per batch of images. Sets the thresholds of ``network``, and divides by them the
+    biases of the layers behind, whose inputs are as much smaller than the ANN's.
     """
     found: dict[str, float] = {}
     for name, neuron in network.neurons.items():
@@ -45,6 +46,11 @@ def thresholds(network: SpikingNetwork, trains: list[Tensor]) -> dict[str, float
                     largest = max(largest, float(current.max()))
         neuron.threshold.fill_(largest)
         found[name] = largest
+        names = list(network.layers._modules)
+        for behind in names[names.index(name) :]:
+            bias = getattr(network.layers._modules[behind], "bias", None)
+            if bias is not None:
+                bias.div_(largest)
     return found
 
 

@@ -37,6 +37,18 @@ def test_thresholds_are_the_largest_currents_of_a_loop_over_all_steps_and_images
     assert found == {name: float(neuron.threshold) for name, neuron in network.neurons.items()}
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_a_network_with_biases_comes_to_the_logits_of_its_ann_also_when_balanced_again(again: bool) -> None:
+    ann, network = small_ann(), twin("direct", steps=2000)
+    assert ann.conv2.bias is not None
+    balance_thresholds(network, X, seed=0)
+    if again:
+        balance_thresholds(network, X, seed=0, scale=1.7)
+    factor = float(torch.stack([neuron.threshold for neuron in network.neurons.values()]).prod())
+    with torch.no_grad():
+        torch.testing.assert_close(network(X) * factor / 2000, ann(X), rtol=0.02, atol=0.01)
+
+
 def test_the_batch_size_changes_nothing_under_direct_coding() -> None:
     assert balance_thresholds(twin("direct"), X, seed=0, batch_size=1) == pytest.approx(
         balance_thresholds(twin("direct"), X, seed=0, batch_size=5), rel=1e-6

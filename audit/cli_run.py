@@ -1,0 +1,106 @@
+"""What the commands that run audits share: their options, where stages are kept, and Ctrl-C."""
+
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from audit.errors import AuditError
+
+if TYPE_CHECKING:
+    from audit.contracts import Monitor
+    from audit.store import Store
+
+NAMES = "A name, several with commas, 'all', or a Python file."
+Attack = Annotated[str, typer.Option(help="A name, several with commas, 'all', 'none', or a Python file.")]
+Dataset = Annotated[str | None, typer.Option(help="Default: the profile's.")]
+Model = Annotated[str | None, typer.Option(help="The teacher's architecture. Default: the profile's.")]
+Profile = Annotated[str, typer.Option(help="smoke, small or paper: defaults for every setting.")]
+Seed = Annotated[int | None, typer.Option(help="One seed. Default: 0.")]
+Seeds = Annotated[str | None, typer.Option(help="Several seeds, with commas.")]
+DataRoot = Annotated[Path | None, typer.Option(help="Where the data is. Default: the environment's AUDIT_DATA.")]
+ImageSize = Annotated[int | None, typer.Option(help="Resize the shorter side and crop the centre.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="group.field=value, as in defense.time_steps=100.")]
+Threads = Annotated[int | None, typer.Option(help="CPU threads. Default: torch's.")]
+StoreRoot = Annotated[
+    Path | None, typer.Option("--store", help="Where stages are kept. Default: the environment's AUDIT_STORE.")
+]
+
+err_console = Console(stderr=True)
+
+
+def command_line() -> str:
+    """The command as the user can type it again."""
+    return " ".join(["python -m audit", *map(shlex.quote, sys.argv[1:])])
+
+
+def use_threads(threads: int | None) -> None:
+    """Raises AuditError for less than one."""
+    import torch
+
+    if threads is None:
+        return
+    if threads < 1:
+        raise AuditError(f"--threads {threads}: at least 1")
+    torch.set_num_threads(threads)
+
+
+def passed_settings(set_: list[str] | None, image_size: int | None) -> dict[str, str]:
+    """'group.field' -> text, of --set and --image-size. Raises AuditError for another form, and a field set twice."""
+    from audit.settings import parse_options
+
+    passed = parse_options(set_ or [])
+    if image_size is not None:
+        if "data.image_size" in passed:
+            raise AuditError("pass --image-size or --set data.image_size, not both")
+        passed["data.image_size"] = str(image_size)
+    return passed
+
+
+def chosen_seeds(seed: int | None, seeds: str | None) -> tuple[int, ...]:
+    """Of --seed and --seeds; 0 without either. Raises AuditError for both, and for what are no whole numbers."""
+    if seed is not None and seeds is not None:
+        raise AuditError("pass --seed or --seeds, not both")
+    if seeds is None:
+        return (seed or 0,)
+    try:
+        return tuple(int(part) for part in seeds.split(","))
+    except ValueError as error:
+        raise AuditError(f"--seeds {seeds}: write whole numbers with commas, for example --seeds 0,1,2") from error
+
+
+def default_store() -> Path:
+    """AUDIT_STORE, or a folder in the user's cache."""
+    if named := os.environ.get("AUDIT_STORE"):
+        return Path(named).expanduser()
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "snn-privacy-audit"
+
+
+@contextmanager
+def resumable(store_root: Path | None, written: str) -> Iterator[tuple["Store", "Monitor"]]:
+    """A store that can be written to, and a progress display.
+
+    Ctrl-C in there ends the process with 130 and a line: that stages are kept, and ``written``, what is written.
+    """
+    from audit.monitor import monitor_for
+    from audit.store import Store
+
+    store = Store(store_root or default_store())
+    store.claim()
+    try:
+        with monitor_for(err_console) as monitor:
+            yield store, monitor
+    except KeyboardInterrupt:
+        err_console.print(
+            f"\nInterrupted. Finished stages are kept in {store.root}: the same command goes on from there. {written}",
+            highlight=False,
+        )
+        raise SystemExit(130) from None

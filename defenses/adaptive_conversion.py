@@ -1,0 +1,63 @@
+"""Conversion to neurons whose threshold adapts, of an ANN trained with their transfer function."""
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from audit.contracts import DataAccess, DefenseContext
+from audit.networks.tuning import Tuned, with_activations
+from audit.registry import register_defense
+from audit.spiking.adaptive_neuron import AdaptiveLIF, AdaptiveRate
+from audit.spiking.encoding import Coding
+from audit.spiking.network import SpikingNetwork
+from audit.spiking.weight_normalization import activation_scales, scale_layers
+from audit.spiking.settings import Positive, Spiking, some
+from audit.spiking.twin import spiking_twin
+
+
+@dataclass(frozen=True)
+class AdaptiveConversion(Spiking, Tuned):
+    """ANN with the transfer function of a spiking neuron with multiplicative adaptation (Zambrano et al. 2019).
+
+    The teacher's ReLUs become `AdaptiveRate`, its weights normalised before so that the 99.9th percentile of each
+    layer's activations is a current of ``current`` thresholds; it is trained on, thresholds included, and each
+    activation becomes the `AdaptiveLIF` that it describes. The paper trains from the beginning, gives a closed
+    approximation of the transfer function (here it is computed), and leaves the constants to a search: ``adaptation``
+    and ``decay`` are ours, and images enter as constant currents. Its arousal mechanism is left out.
+    """
+
+    data_access: ClassVar[DataAccess] = DataAccess.TRAINING_IMAGES
+    baselines: ClassVar[tuple[str, ...]] = ()
+
+    coding: Coding = "direct"
+    threshold_images: Annotated[int, Field(ge=1)] = 1024
+    adaptation: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.1
+    decay: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    current: Positive = 2.0
+
+    def protect(self, teacher: nn.Sequential, context: DefenseContext) -> SpikingNetwork:
+        assert context.private_images is not None
+        generator = torch.Generator().manual_seed(context.seed)
+        chosen = some(context.private_images.pixels, self.threshold_images, generator)
+        images = context.task.normalise(chosen.to(context.device))
+        scales = activation_scales(teacher.to(context.device).eval(), images, 99.9)
+        tuned = with_activations(teacher, lambda name: AdaptiveRate(1 / self.current, self.adaptation, self.decay))
+        with torch.no_grad():
+            height = float(AdaptiveRate(1 / self.current, self.adaptation, self.decay)(torch.ones(())))
+        scale_layers(tuned, scales, height)
+        self.tune(tuned, context)
+        curves = {name: layer for name, layer in tuned.named_children() if isinstance(layer, AdaptiveRate)}
+        for name in curves:
+            setattr(tuned, name, nn.ReLU())
+        network = spiking_twin(tuned, self.encoder, self.time_steps).eval()
+        for name, curve in curves.items():
+            threshold = curve.threshold.detach().clone()
+            setattr(network.layers, name, AdaptiveLIF(threshold, self.adaptation, self.decay, self.slope))
+        context.notes["thresholds"] = {name: float(curve.threshold) for name, curve in curves.items()}
+        return network
+
+
+register_defense("adaptive-conversion", AdaptiveConversion)

@@ -28,7 +28,7 @@ class ScaleSearch(Inversion):
 
     Where the search is vacuous: a ReLU network without biases is positively homogeneous: any scales give the same
     logits up to a factor, and this is reconversion. So it is where weights and biases were normalised together. Where
-    it matters: biases (of a folded batch norm) beside thresholds that are not 1, as plain reconversion then adds numbers
+    it matters: biases (of a folded batch norm) beside thresholds that are not 1, where plain reconversion adds numbers
     of different units; neurons that leak or reset to zero, which fire less than their current says; and clipping: rates
     end at one spike per time-step, so candidates are scored with that limit, and the ANN then does without it. Images
     are made as `Inversion` says. Cost: one run of the target per query, some dozens of ANN passes over the queries.

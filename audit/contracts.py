@@ -85,10 +85,11 @@ class Defense(Protocol):
 
     ``baselines: ClassVar[tuple[str, ...]]`` may name the defenses that the tables set beside it; without it, that is
     the undefended data-free conversion. ``in_all: ClassVar[bool]`` is False for one that needs what only its user can
-    name; ``requires: ClassVar[tuple[str, ...]]`` are modules without which 'all' leaves it out. ``check(task, seed, device)`` is called before anything is trained, and raises AuditError where it is known by
-    then that there will be no target. ``fingerprint(task, seed) -> str`` is for one that reads files: a hash of them,
-    since a stage is known by what made it; an attack may have it as well. ``repeatable: ClassVar[bool]`` is False where
-    nothing can be made of other images, so that membership inference has no shadows.
+    name; ``requires: ClassVar[tuple[str, ...]]`` are modules without which 'all' leaves it out. ``check(task, seed,
+    device)`` is called before anything is trained, and raises AuditError where it is known by then that there will be
+    no target. ``fingerprint(task, seed) -> str`` is for one that reads files: a hash of them, since a stage is known by
+    what made it; an attack may have it as well. ``repeatable: ClassVar[bool]`` is False where nothing can be made of
+    other images, so that membership inference has no shadows.
     """
 
     data_access: ClassVar[DataAccess]

@@ -13,9 +13,9 @@ from audit.registry import register_defense
 from audit.spiking.adaptive_neuron import AdaptiveLIF, AdaptiveRate
 from audit.spiking.encoding import Coding
 from audit.spiking.network import SpikingNetwork
-from audit.spiking.weight_normalization import activation_scales, scale_layers
 from audit.spiking.settings import Positive, Spiking, some
 from audit.spiking.twin import spiking_twin
+from audit.spiking.weight_normalization import activation_scales, scale_layers
 
 
 @dataclass(frozen=True)

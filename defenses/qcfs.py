@@ -12,10 +12,10 @@ from audit.networks.tuning import Tuned, with_activations
 from audit.registry import register_defense
 from audit.spiking.encoding import Coding
 from audit.spiking.network import SpikingNetwork
-from audit.spiking.weight_normalization import activation_scales, scale_layers
 from audit.spiking.qcfs import QuantizedClip
 from audit.spiking.settings import Spiking, some
 from audit.spiking.twin import spiking_twin
+from audit.spiking.weight_normalization import activation_scales, scale_layers
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ MOVED_UNIT = "grey levels of 255, by the gradient"
 TRAINING_LOSS = "training_loss"
 STEP_RULE = "step rule"
 SYNTHETIC_IMAGES = "synthetic_images"
+PRIVATE_IMAGES = "private images"
 
 ACCESS = {"none": "none", "training-images": "training images", "unknown": "unknown"}
 NOT_SPIKING = "not spiking"
@@ -124,6 +125,9 @@ def operations_of(defense: DefenseResult | None, column: Column, field: str, per
 
 def samples_of(defenses: list[DefenseResult | None]) -> Cell:
     present = [d for d in defenses if d is not None]
+    private = [d.notes.get(PRIVATE_IMAGES) for d in present]
+    if present and all(isinstance(count, int) for count in private):
+        return Words(f"{span([count for count in private if isinstance(count, int)])} private")
     if present and all(TRAINING_LOSS not in d.notes for d in present):
         return Words("none: not trained")
     counts = [d.notes.get(SYNTHETIC_IMAGES) for d in present]
@@ -131,6 +135,21 @@ def samples_of(defenses: list[DefenseResult | None]) -> Cell:
     if whole and len(whole) == len(counts):
         return Words(span(whole))
     return Words("none recorded", missing=True)
+
+
+def guarantee_of(defenses: list[DefenseResult | None]) -> str | None:
+    """What a defense with a proof wrote down of it, over all seeds; None of any other."""
+    notes = [d.notes for d in defenses if d is not None and {"epsilon", "delta"} <= d.notes.keys()]
+    spent = [note["epsilon"] for note in notes if isinstance(note["epsilon"], int | float)]
+    deltas = [note["delta"] for note in notes if isinstance(note["delta"], int | float)]
+    if not spent or len(spent) != len(deltas):
+        return None
+    accountant = notes[0].get("accountant", "accountant not recorded")
+    relation = notes[0].get("neighbouring relation", "relation not recorded")
+    return (
+        f"({max(spent):.3g}, {max(deltas):.1g})-differential privacy of the training set spent, by its own accountant "
+        f"({accountant}; {relation})"
+    )
 
 
 def controls(record: Record) -> Iterator[tuple[str, list[AttackResult | None]]]:

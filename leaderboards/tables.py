@@ -7,6 +7,7 @@ from audit.errors import AuditError
 from audit.records import DefenseResult, Record
 from audit.worst_case import find_attack
 from leaderboards.cells import Cell, Column, Footnotes, Number, Table, Words, drop_in_points, over_seeds
+from leaderboards.latency import latency
 from leaderboards.leakage import Parts, by_attack, membership, verdict, weights
 from leaderboards.lookups import (
     ACCESS,
@@ -16,6 +17,7 @@ from leaderboards.lookups import (
     each_defense,
     energy_columns,
     energy_of,
+    guarantee_of,
     leakage_columns,
     no_defense,
     number_of,
@@ -28,8 +30,8 @@ from leaderboards.rendering import Format, plain, render
 
 __all__ = ["FORMATS", "NAMES", "Table", "build", "plain", "readable", "render", "write_all"]
 
-NAMES = ("verdict", "accuracy", "leakage", "details", "membership", "weights", "energy", "ablation")
-WITHOUT_ATTACKS = ("accuracy", "energy")
+NAMES = ("verdict", "accuracy", "latency", "leakage", "details", "membership", "weights", "energy", "ablation")
+WITHOUT_ATTACKS = ("accuracy", "latency", "energy")
 FORMATS: tuple[Format, ...] = ("csv", "md", "tex")
 
 ABLATION = {"data-free-conversion": "DC", "dc-cet": "DC + CET", "privatesnn": "DC + CET + OD"}
@@ -53,6 +55,7 @@ def build(record: Record, name: str) -> Table:
     """The table of that name. Raises AuditError for an unknown name or a record without results."""
     builders: dict[str, Callable[[Record, Footnotes], Table]] = {
         "accuracy": _accuracy,
+        "latency": lambda record, notes: _of("latency", "Time-steps", record, notes, latency(record)),
         "verdict": lambda record, notes: _of("verdict", "Verdict", record, notes, verdict(record, notes)),
         "leakage": lambda record, notes: _of(
             "leakage", "Class leakage", record, notes, by_attack(record, notes, main=True)
@@ -81,7 +84,7 @@ def tabulated(record: Record) -> tuple[str, ...]:
 def readable(record: Record) -> tuple[str, ...]:
     """The tables to read on a page or in a terminal: not the widest one, and none that has nothing to say."""
     attacks = [attack for result in record.results for defense in result.defenses for attack in defense.attacks]
-    absent = {"details"}
+    absent = {"details", "latency"} if attacks else {"details"}
     absent |= {kind for kind in ("membership", "weights") if not any(attack.evidence == kind for attack in attacks)}
     absent |= set() if any(attack.leakage is not None for attack in attacks) else {"verdict"}
     return tuple(name for name in tabulated(record) if name not in absent)
@@ -116,7 +119,9 @@ def _accuracy(record: Record, notes: Footnotes) -> Table:
     for name, defenses in each_defense(record):
         targets = [_accuracy_of(defense) for defense in defenses]
         drops = [drop_in_points(*pair) for pair in zip(teachers, targets, strict=True)]
-        head = (Words(name), Words(access_of(defenses)), Words(time_steps_of(defenses)))
+        proved = guarantee_of(defenses)
+        mark = notes.mark(f"{name}: {proved}") if proved else ""
+        head = (Words(name, mark), Words(access_of(defenses)), Words(time_steps_of(defenses)))
         rows.append((*head, over_seeds(targets, seeds), over_seeds(drops, seeds)))
     remarks = (
         "The drop's interval treats the two accuracies as independent; both networks saw the same test images, so it "

@@ -223,12 +223,16 @@ def test_a_defense_is_given_a_copy_of_the_teacher(scene: Scene) -> None:
     assert not any(item is scene.teacher.network for item in reachable(teacher, context))
 
 
+DATA_FREE = ("data-free-conversion", "data-free-distillation", "data-free-quantization", "dc-cet", "none", "privatesnn")
+
+
 @pytest.mark.parametrize("name", DEFENSES.names())
-def test_only_the_real_data_conversion_among_ours_is_handed_images(scene: Scene, name: str) -> None:
+def test_the_data_free_ones_among_ours_are_handed_no_image(scene: Scene, name: str) -> None:
     access = DEFENSES.get(name).factory.data_access
     context = defense_context(scene.shop, scene.data.task, access, scene.data.parts.teacher, 0)
-    assert (context.private_images is not None) == (name == "conversion")
-    assert bool(private_objects(scene.data, context)) == (name == "conversion")
+    entitled = name not in (*DATA_FREE, "checkpoint", "nir")
+    assert (context.private_images is not None) == entitled
+    assert bool(private_objects(scene.data, context)) == entitled
 
 
 def test_an_attack_is_handed_neither_the_teacher_nor_an_image(scene: Scene) -> None:

@@ -1,6 +1,5 @@
-"""A student taught by a teacher's answers on synthetic images, which are varied as real ones would be."""
+"""A student taught by a teacher's answers on synthetic images, which are varied at random."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -26,14 +25,14 @@ class Variation:
     """
 
     rotation: Annotated[float, Field(ge=0, le=180)] = 15.0
-    scaling: Share = 0.1
+    scaling: Share = 0.2
     shift: Share = 0.1
-    noise: Share = 0.02
+    noise: Share = 0.05
 
     def __call__(self, x: Tensor, task: Task, generator: torch.Generator) -> Tensor:
         """``x`` [B, C, H, W] in the input range, same shape and range back; ``generator`` is a CPU generator."""
         low, high = task.input_range
-        draws = torch.rand(6, len(x), generator=generator).to(x.device) * 2 - 1
+        draws = torch.rand(5, len(x), generator=generator).to(x.device) * 2 - 1
         angle, size = draws[0] * self.rotation * torch.pi / 180, 1 + draws[1] * self.scaling
         mirror = torch.where(draws[2] < 0, -1.0, 1.0) if task.mirror else torch.ones_like(size)
         aspect = x.shape[3] / x.shape[2]
@@ -46,3 +45,62 @@ class Variation:
         moved = F.grid_sample(x - low, grid, padding_mode="zeros", align_corners=False) + low
         noise = torch.randn(x.shape, generator=generator).to(x.device) * self.noise * (high - low)
         return (moved + noise).clamp(low, high)
+
+
+@dataclass(frozen=True)
+class DistillationRecipe:
+    """Adam, the rate falling to 0 along a half cosine; the loss is `distillation_loss` at ``temperature``."""
+
+    epochs: Count
+    learning_rate: Positive
+    batch_size: Count
+    temperature: Positive
+    variation: Variation
+
+
+def distil(
+    student: nn.Module,
+    teacher: nn.Module,
+    pixels: Tensor,
+    task: Task,
+    recipe: DistillationRecipe,
+    seed: int,
+    monitor: Monitor,
+) -> list[float]:
+    """Train ``student`` in place to answer as ``teacher`` does on ``pixels`` uint8 [N, C, H, W]; the epochs' losses.
+
+    Both see the same variation of an image. The student stays in eval(): without dropout, as the teacher. Runs on the
+    device of the student's weights. Raises AuditError where the loss stops being finite.
+    """
+    device = next(student.parameters()).device
+    generator = torch.Generator().manual_seed(seed)
+    student.eval().to(memory_format=torch.channels_last).requires_grad_(True)
+    optimizer = torch.optim.Adam(student.parameters(), lr=recipe.learning_rate)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, recipe.epochs)
+    losses: list[float] = []
+    with monitor.steps("distillation, epochs", recipe.epochs) as advance:
+        for _ in range(recipe.epochs):
+            total = 0.0
+            for index in torch.randperm(len(pixels), generator=generator).split(recipe.batch_size):
+                x = task.normalise(pixels[index].to(device))
+                x = channels_last(recipe.variation(x, task, generator))
+                with torch.no_grad():
+                    taught = teacher(x)
+                loss = distillation_loss(student(x), taught, recipe.temperature)
+                if not torch.isfinite(loss):
+                    raise AuditError("distillation diverged: the loss is not finite; lower its learning rate")
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+                total += float(loss.detach()) * len(index)
+            scheduler.step()
+            losses.append(total / len(pixels))
+            advance()
+    student.to(memory_format=torch.contiguous_format)
+    return losses
+
+
+def distillation_loss(logits: Tensor, taught: Tensor, temperature: float) -> Tensor:
+    """temperature^2 KL(teacher || student), both softened, for logits [B, K] (Hinton et al. 2015); the batch's mean."""
+    student, tutor = F.log_softmax(logits / temperature, 1), F.log_softmax(taught / temperature, 1)
+    return temperature**2 * F.kl_div(student, tutor, log_target=True, reduction="batchmean")

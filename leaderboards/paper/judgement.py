@@ -62,7 +62,7 @@ def judge(record: Record, targets: Targets, threshold: float) -> Judgement:
 def _doubts(record: Record, targets: Targets, worst: WorstCase) -> list[str]:
     """Why the target may leak more than its worst attack says."""
     doubts = [*worst.doubts]
-    if False and MASKED in flags_of(targets):
+    if MASKED in flags_of(targets):
         doubts.append(f"the target is flagged {MASKED}")
     if not any(name.startswith(SUITES) for name in record.suites):
         doubts.append("no suite of adaptive attacks was run as a whole")

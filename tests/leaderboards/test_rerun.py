@@ -155,7 +155,7 @@ def test_code_that_makes_targets_never_was_in_the_process_that_measures_them(
     assert processes.seen[first] == {DEFENSE: b"1 / 0\n"}
 
     assert processes.option("defense", second) == CHECKPOINT
-    assert processes.option("attack", second) == "class-leakage-v1,membership-v1,paper-v1"
+    assert processes.option("attack", second) == "class-leakage-v1,class-leakage-v2,membership-v1,paper-v1"
     assert not [key for key in processes.settings(second) if "noise" in key or "loudness" in key]
     assert "attack.images_per_class" in processes.settings(second)
     assert processes.seen[second] == {"target-seed0.safetensors": b"made"}

@@ -22,7 +22,7 @@ from leaderboards.verification import Opened, verify
 from tests.conftest import Command, Outcome, tiny_options
 from tests.leaderboards.hostile import TARGET, WHO, Contents
 
-ROW = "class-leakage-v1/digits/privatesnn"
+ROW = "class-leakage-v2/digits/privatesnn"
 
 
 def tree(root: Path) -> dict[str, bytes]:
@@ -193,7 +193,7 @@ def test_what_protects_nothing_is_audited_together_with_the_undefended_network(
 
 
 def test_a_refused_archive_becomes_no_row(good: Contents, command: Command, tmp_path: Path) -> None:
-    path = good.at(("results", 0, "defenses", 1, "flags"), []).write(tmp_path / "a.zip")
+    path = good.at(("results", 0, "defenses", 1, "flags"), ["masked-gradients"]).write(tmp_path / "a.zip")
     done = command("verify", path, "--accept", tmp_path / "records")
     assert (done.code, "verdict: refused" in done.out) == (1, True)
     with pytest.raises(AuditError, match="only an archive that was accepted"):
@@ -265,9 +265,9 @@ def test_a_row_that_does_not_lie_where_its_content_belongs_is_refused(good: Cont
     text = entry.path.read_text(encoding="utf-8")
     for moved in (
         entry.path.with_name("0" * 64 + ".json"),
-        tmp_path / "class-leakage-v1" / "cifar10" / "privatesnn" / entry.path.name,
+        tmp_path / "class-leakage-v2" / "cifar10" / "privatesnn" / entry.path.name,
         tmp_path / "paper-v1" / "digits" / "privatesnn" / entry.path.name,
-        tmp_path / "class-leakage-v1" / "digits" / "dc-cet" / entry.path.name,
+        tmp_path / "class-leakage-v2" / "digits" / "dc-cet" / entry.path.name,
     ):
         moved.parent.mkdir(parents=True, exist_ok=True)
         moved.write_text(text, encoding="utf-8")

@@ -269,7 +269,7 @@ def test_write_all_leaves_whole_files_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_unknown_names_are_told_with_the_known_ones() -> None:
-    with pytest.raises(AuditError, match="unknown table 'enrgy'; known: verdict, accuracy, leakage"):
+    with pytest.raises(AuditError, match="unknown table 'enrgy'; known: verdict, accuracy, latency, leakage"):
         build(record(), "enrgy")
     with pytest.raises(ValueError, match="known: csv, md, tex"):
         render(build(record(), "energy"), "xls")  # type: ignore[arg-type]
@@ -346,3 +346,25 @@ def test_the_verdict_ranks_by_intervals_over_seeds_and_never_ranks_a_masked_grad
     assert row[0].main == "unranked"
     assert any("masked-gradients: the target answers" in note.text for note in flagged.footnotes)
     assert {r["rank"] for r in rows_of(record(), "verdict")} == {"unranked"}, "one seed has no interval"
+
+
+def test_what_a_defense_with_a_proof_wrote_down_stands_under_the_accuracies() -> None:
+    notes = {
+        "epsilon": 7.998,
+        "delta": 1e-5,
+        "accountant": "RDP",
+        "neighbouring relation": "one image added or removed",
+    }
+    result = seed_result()
+    proved = result.defenses[1].model_copy(update={"notes": notes})
+    made = record(results=[result.model_copy(update={"defenses": (result.defenses[0], proved)})])
+    text = render(build(made, "accuracy"), "md")
+    assert "conversion: (8, 1e-05)-differential privacy of the training set spent, by its own accountant (RDP;" in text
+    assert "differential privacy" not in render(build(record(), "accuracy"), "md")
+
+
+def test_private_images_are_the_training_samples_of_a_network_trained_privately() -> None:
+    result = seed_result()
+    private = result.defenses[3].model_copy(update={"notes": {"private images": 1006, "synthetic_images": 320}})
+    made = record(results=[result.model_copy(update={"defenses": (*result.defenses[:3], private)})])
+    assert "1,006 private" in render(build(made, "ablation"), "md")

@@ -11,10 +11,10 @@ from audit.networks.queries import misfit
 from audit.spiking.conversion import balance_thresholds
 from audit.spiking.encoding import Encoder
 from audit.spiking.network import SpikingNetwork
-from audit.spiking.weight_normalization import activation_scales, scale_layers
 from audit.spiking.rates import mean_current
 from audit.spiking.scales import Found, Scales, scaled_ann, search_scales
 from audit.spiking.twin import spiking_twin
+from audit.spiking.weight_normalization import activation_scales, scale_layers
 from tests.networks.teachers import rand
 
 STEPS = 200

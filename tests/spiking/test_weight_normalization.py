@@ -6,9 +6,9 @@ from torch import nn
 
 from audit.errors import AuditError
 from audit.spiking.encoding import Encoder
-from audit.spiking.weight_normalization import activation_scales, scale_layers
 from audit.spiking.qcfs import QuantizedClip
 from audit.spiking.twin import spiking_twin
+from audit.spiking.weight_normalization import activation_scales, scale_layers
 from tests.networks.teachers import rand, small_ann, tiny_teacher
 
 IMAGES = rand(40, 2, 6, 6, seed=3)

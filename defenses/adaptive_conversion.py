@@ -13,13 +13,13 @@ from audit.registry import register_defense
 from audit.spiking.adaptive_neuron import AdaptiveLIF, AdaptiveRate
 from audit.spiking.encoding import Coding
 from audit.spiking.network import SpikingNetwork
-from audit.spiking.settings import Positive, Spiking, some
+from audit.spiking.settings import Positive
 from audit.spiking.twin import spiking_twin
-from audit.spiking.weight_normalization import activation_scales, scale_layers
+from audit.spiking.weight_normalization import Normalized, scale_layers
 
 
 @dataclass(frozen=True)
-class AdaptiveConversion(Spiking, Tuned):
+class AdaptiveConversion(Normalized, Tuned):
     """ANN with the transfer function of a spiking neuron with multiplicative adaptation (Zambrano et al. 2019).
 
     The teacher's ReLUs become `AdaptiveRate`, its weights normalised before so that the 99.9th percentile of each
@@ -33,17 +33,12 @@ class AdaptiveConversion(Spiking, Tuned):
     baselines: ClassVar[tuple[str, ...]] = ()
 
     coding: Coding = "direct"
-    threshold_images: Annotated[int, Field(ge=1)] = 1024
     adaptation: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.1
     decay: Annotated[float, Field(gt=0, lt=1)] = 0.9
     current: Positive = 2.0
 
     def protect(self, teacher: nn.Sequential, context: DefenseContext) -> SpikingNetwork:
-        assert context.private_images is not None
-        generator = torch.Generator().manual_seed(context.seed)
-        chosen = some(context.private_images.pixels, self.threshold_images, generator)
-        images = context.task.normalise(chosen.to(context.device))
-        scales = activation_scales(teacher.to(context.device).eval(), images, 99.9)
+        scales = self.scales(teacher, context, 99.9)
         tuned = with_activations(teacher, lambda name: AdaptiveRate(1 / self.current, self.adaptation, self.decay))
         with torch.no_grad():
             height = float(AdaptiveRate(1 / self.current, self.adaptation, self.decay)(torch.ones(())))

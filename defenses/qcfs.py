@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-import torch
 from pydantic import Field
 from torch import nn
 
@@ -13,13 +12,12 @@ from audit.registry import register_defense
 from audit.spiking.encoding import Coding
 from audit.spiking.network import SpikingNetwork
 from audit.spiking.qcfs import QuantizedClip
-from audit.spiking.settings import Spiking, some
 from audit.spiking.twin import spiking_twin
-from audit.spiking.weight_normalization import activation_scales, scale_layers
+from audit.spiking.weight_normalization import Normalized, scale_layers
 
 
 @dataclass(frozen=True)
-class Qcfs(Spiking, Tuned):
+class Qcfs(Normalized, Tuned):
     """Quantisation-clip-floor-shift ANN and its conversion, for few time-steps (Bu et al., ICLR 2022).
 
     The teacher's ReLUs become `QuantizedClip` with ``levels`` steps, their scales begin at the 99.9th percentile of the
@@ -31,15 +29,10 @@ class Qcfs(Spiking, Tuned):
     baselines: ClassVar[tuple[str, ...]] = ()
 
     coding: Coding = "direct"
-    threshold_images: Annotated[int, Field(ge=1)] = 1024
     levels: Annotated[int, Field(ge=1)] = 4
 
     def protect(self, teacher: nn.Sequential, context: DefenseContext) -> SpikingNetwork:
-        assert context.private_images is not None
-        generator = torch.Generator().manual_seed(context.seed)
-        chosen = some(context.private_images.pixels, self.threshold_images, generator)
-        images = context.task.normalise(chosen.to(context.device))
-        start = activation_scales(teacher.to(context.device).eval(), images, 99.9)
+        start = self.scales(teacher, context, 99.9)
         tuned = with_activations(teacher, lambda name: QuantizedClip(start[name], self.levels))
         self.tune(tuned, context)
         clips = {name: layer for name, layer in tuned.named_children() if isinstance(layer, QuantizedClip)}

@@ -10,16 +10,16 @@ from audit.contracts import DataAccess, DefenseContext
 from audit.networks.fresh import fresh_copy
 from audit.registry import register_defense
 from audit.spiking.direct_training import Count, DirectRecipe, Logits, Positive, train_directly
-from audit.spiking.encoding import Encoder
 from audit.spiking.network import SpikingNetwork
 from audit.spiking.neuron import LIF, Reset
 from audit.spiking.normalisation import NormalisedNetwork
-from audit.spiking.surrogate import Shape, Surrogate
+from audit.spiking.settings import Spiking
+from audit.spiking.surrogate import Shape
 from audit.spiking.twin import spiking_twin
 
 
 @dataclass(frozen=True)
-class SurrogateTraining:
+class SurrogateTraining(Spiking):
     """Spike-based backpropagation from fresh weights on the real training images (Lee et al., Front. Neurosci. 2020).
 
     Nothing but the layers of the teacher is used. As in the paper: Poisson input, leaky neurons (100 steps), hard
@@ -36,15 +36,10 @@ class SurrogateTraining:
     data_access: ClassVar[DataAccess] = DataAccess.TRAINING_IMAGES
     baselines: ClassVar[tuple[str, ...]] = ("conversion",)
 
-    time_steps: Count = 150
     coding: Literal["rate", "unsigned-rate", "direct"] = "rate"
     leak: Annotated[float, Field(ge=0, le=1)] = 0.99
     reset: Reset = "hard"
     firing_threshold: Positive = 0.5
-    surrogate: Shape = "triangle"
-    surrogate_width: Positive = 1.0
-    surrogate_gain: Positive = 1.0
-    surrogate_per_threshold: bool = False
     training_time_steps: Count = 8
     training_epochs: Count = 60
     training_learning_rate: Positive = 2e-3
@@ -59,7 +54,7 @@ class SurrogateTraining:
     def train(self, ann: nn.Sequential, context: DefenseContext) -> SpikingNetwork:
         """``ann``, of fresh weights, as a trained spiking network of ``time_steps``."""
         neuron, steps = self.neuron, self.steps
-        network = spiking_twin(ann, Encoder(self.coding), self.time_steps, neuron.leak, neuron.reset, neuron.surrogate)
+        network = spiking_twin(ann, self.encoder, self.time_steps, neuron.leak, neuron.reset, neuron.surrogate)
         network.output_scale.fill_(1 / self.time_steps)
         for own in network.neurons.values():
             own.threshold.copy_(neuron.threshold)
@@ -73,6 +68,7 @@ class SurrogateTraining:
             self.training_epochs, self.training_learning_rate, self.training_batch_size, self.training_crop
         )
         context.notes["training_images"] = len(context.private_images)
+        context.notes["private images"] = len(context.private_images)
         context.notes["trained through time-steps"] = self.steps
         context.notes["training_loss"] = train_directly(
             network, logits_of, context.private_images, context.task, recipe, context.seed, context.monitor
@@ -84,8 +80,7 @@ class SurrogateTraining:
 
     @property
     def neuron(self) -> LIF:
-        slope = Surrogate(self.surrogate, self.surrogate_width, self.surrogate_gain, self.surrogate_per_threshold)
-        return LIF(self.firing_threshold, self.leak, self.reset, slope)
+        return LIF(self.firing_threshold, self.leak, self.reset, self.slope)
 
 
 @dataclass(frozen=True)
@@ -95,7 +90,8 @@ class NormalisedSurrogateTraining(SurrogateTraining):
     As in the paper: the image itself at every time-step, leak 0.25, hard reset, V_th 0.5, ``norm_alpha`` 1, and a
     rectangle of width 1 around V_th as the spike's slope (``surrogate_width`` is in units of V_th). Unlike there: Adam,
     a last layer that is not normalised and accumulates, and the teacher's layers instead of a residual network.
-    The target has a bias in every layer but the last.
+    The statistics are those of the steps trained through, and serve for all ``time_steps``. The target has a bias in
+    every layer but the last.
     """
 
     coding: Literal["rate", "unsigned-rate", "direct"] = "direct"
@@ -108,7 +104,7 @@ class NormalisedSurrogateTraining(SurrogateTraining):
 
     def train(self, ann: nn.Sequential, context: DefenseContext) -> SpikingNetwork:
         steps = self.steps
-        network = NormalisedNetwork(ann, Encoder(self.coding), self.neuron, self.norm_alpha).to(context.device)
+        network = NormalisedNetwork(ann, self.encoder, self.neuron, self.norm_alpha).to(context.device)
         self.fit(network, lambda x, generator: network(x, steps, generator), context)
         return network.folded(self.time_steps)
 

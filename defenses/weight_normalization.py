@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-import torch
 from pydantic import Field
 from torch import nn
 
@@ -11,13 +10,12 @@ from audit.contracts import DataAccess, DefenseContext
 from audit.registry import register_defense
 from audit.spiking.encoding import Coding
 from audit.spiking.network import SpikingNetwork
-from audit.spiking.settings import Spiking, some
 from audit.spiking.twin import spiking_twin
-from audit.spiking.weight_normalization import activation_scales, scale_layers
+from audit.spiking.weight_normalization import Normalized, scale_layers
 
 
 @dataclass(frozen=True)
-class WeightNormalization(Spiking):
+class WeightNormalization(Normalized):
     """Conversion by weight normalisation at a percentile, reset by subtraction (Rueckauer et al. 2017).
 
     Each layer's weights are divided by the ``normalization_percentile`` of its activations on ``threshold_images``
@@ -30,16 +28,10 @@ class WeightNormalization(Spiking):
     baselines: ClassVar[tuple[str, ...]] = ()
 
     coding: Coding = "direct"
-    threshold_images: Annotated[int, Field(ge=1)] = 1024
     normalization_percentile: Annotated[float, Field(gt=0, le=100)] = 99.9
 
     def protect(self, teacher: nn.Sequential, context: DefenseContext) -> SpikingNetwork:
-        assert context.private_images is not None
-        generator = torch.Generator().manual_seed(context.seed)
-        chosen = some(context.private_images.pixels, self.threshold_images, generator)
-        images = context.task.normalise(chosen.to(context.device))
-        scales = activation_scales(teacher.to(context.device).eval(), images, self.normalization_percentile)
-        context.notes["threshold_images"] = len(chosen)
+        scales = self.scales(teacher, context, self.normalization_percentile)
         context.notes["layer scales"] = scales
         network = spiking_twin(teacher, self.encoder, self.time_steps, surrogate=self.slope).eval()
         scale_layers(network.layers, scales)

@@ -37,6 +37,7 @@ class Tuned:
             "cosine",
         )
         network.requires_grad_(True)
+        context.notes["private images"] = len(context.private_images)
         context.notes["tuning_loss"] = train(
             network, context.private_images, context.task, recipe, context.seed, context.device, context.monitor
         )

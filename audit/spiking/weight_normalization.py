@@ -1,12 +1,33 @@
 """Weight normalisation: every layer divided by the scale of its activations, so that all thresholds are 1."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
+from audit.contracts import DefenseContext
 from audit.errors import AuditError
+from audit.spiking.settings import Spiking, some
 from audit.spiking.simulation import WEIGHTED
+
+
+@dataclass(frozen=True)
+class Normalized(Spiking):
+    """Conversion with the activations' scales on ``threshold_images`` private images, chosen at random."""
+
+    threshold_images: Annotated[int, Field(ge=1)] = 1024
+
+    def scales(self, teacher: nn.Sequential, context: DefenseContext, percentile: float) -> dict[str, float]:
+        """As `activation_scales`."""
+        assert context.private_images is not None
+        generator = torch.Generator().manual_seed(context.seed)
+        chosen = some(context.private_images.pixels, self.threshold_images, generator)
+        context.notes["threshold_images"] = len(chosen)
+        images = context.task.normalise(chosen.to(context.device))
+        return activation_scales(teacher.to(context.device).eval(), images, percentile)
 
 
 @torch.no_grad()

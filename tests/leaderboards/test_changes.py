@@ -71,7 +71,7 @@ def test_what_the_base_got_since_the_branch_left_it_was_not_removed_by_the_branc
 
 
 def test_a_false_row_is_refused(repository: Path, good: Contents, capsys: pytest.CaptureFixture[str]) -> None:
-    false = good.at(("results", 0, "defenses", 1, "flags"), [])
+    false = good.at(("results", 0, "defenses", 1, "flags"), ["masked-gradients"])
     added(false, repository, "second")
     assert checked(repository) == 1
     assert "verdict: refused" in capsys.readouterr().out

@@ -33,10 +33,10 @@ class DataFreeDistillation(Synthesised):
     student_learning_rate: Positive = 3e-3
     student_batch_size: Count = 64
     student_temperature: Positive = 20.0
-    variation_rotation: Annotated[float, Field(ge=0, le=180)] = 15.0
-    variation_scaling: Share = 0.2
-    variation_shift: Share = 0.1
-    variation_noise: Share = 0.05
+    variation_rotation: Annotated[float, Field(ge=0, le=180)] = 30.0
+    variation_scaling: Share = 0.3
+    variation_shift: Share = 0.2
+    variation_noise: Share = 0.1
 
     def protect(self, teacher: nn.Sequential, context: DefenseContext) -> nn.Sequential:
         made = self.synthesise(teacher, context)

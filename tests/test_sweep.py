@@ -316,8 +316,8 @@ def test_a_run_without_attacks_measures_accuracy_and_energy_and_says_nothing_of_
     assert record.results[0].controls == ()
     assert record.suites == ()
     assert not [stage for stage in record.stages if stage.name.startswith(("untrained", "gradients", "attack"))]
-    assert readable(record) == ("accuracy", "energy")
-    assert {path.stem for path in (out / "tables").iterdir()} == {"accuracy", "energy"}
+    assert readable(record) == ("accuracy", "latency", "energy")
+    assert {path.stem for path in (out / "tables").iterdir()} == {"accuracy", "latency", "energy"}
     assert not (out / "pictures.png").exists()
     said = headline(record)
     assert said.startswith("dc-cet classifies ")

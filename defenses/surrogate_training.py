@@ -67,7 +67,6 @@ class SurrogateTraining(Spiking):
         recipe = DirectRecipe(
             self.training_epochs, self.training_learning_rate, self.training_batch_size, self.training_crop
         )
-        context.notes["training_images"] = len(context.private_images)
         context.notes["private images"] = len(context.private_images)
         context.notes["trained through time-steps"] = self.steps
         context.notes["training_loss"] = train_directly(

@@ -98,7 +98,7 @@ def test_logits_are_means_over_time_whatever_the_number_of_steps(defense: Surrog
 def test_the_notes_say_what_was_trained_on_and_how_it_went(defense: SurrogateTraining) -> None:
     context = Harness().context(images=IMAGES)
     replace(defense, training_epochs=2).protect(tiny_teacher(), context)
-    assert context.notes["training_images"] == len(IMAGES)
+    assert context.notes["private images"] == len(IMAGES)
     assert context.notes["trained through time-steps"] == 6
     assert len(context.notes["training_loss"]) == 2
 

@@ -12,9 +12,9 @@ from audit.registry import register_defense
 from audit.spiking.direct_training import Count, DirectRecipe, Logits, Positive, train_directly
 from audit.spiking.network import SpikingNetwork
 from audit.spiking.neuron import LIF, Reset
-from audit.spiking.normalisation import NormalisedNetwork
 from audit.spiking.settings import Spiking
 from audit.spiking.surrogate import Shape
+from audit.spiking.tdbn import NormalisedNetwork
 from audit.spiking.twin import spiking_twin
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from audit.spiking.encoding import Coding, Encoder
 from audit.spiking.neuron import LIF
-from audit.spiking.normalisation import NormalisedNetwork, ThresholdDependentNorm
+from audit.spiking.tdbn import NormalisedNetwork, ThresholdDependentNorm
 from tests.networks.teachers import generator, rand, small_ann
 
 STEPS = 6

@@ -1,5 +1,6 @@
 """Conversion to neurons whose threshold adapts, of an ANN trained with their transfer function."""
 
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -7,7 +8,8 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from audit.contracts import DataAccess, DefenseContext
+from audit.contracts import DataAccess, DefenseContext, Task
+from audit.errors import AuditError
 from audit.networks.tuning import Tuned, with_activations
 from audit.registry import register_defense
 from audit.spiking.adaptive_neuron import AdaptiveLIF, AdaptiveRate
@@ -24,9 +26,9 @@ class AdaptiveConversion(Normalized, Tuned):
 
     The teacher's ReLUs become `AdaptiveRate`, its weights normalised before so that the 99.9th percentile of each
     layer's activations is a current of ``current`` thresholds; it is trained on, thresholds included, and each
-    activation becomes the `AdaptiveLIF` that it describes. The paper trains from the beginning, gives a closed
-    approximation of the transfer function (here it is computed), and leaves the constants to a search: ``adaptation``
-    and ``decay`` are ours, and images enter as constant currents. Its arousal mechanism is left out.
+    activation becomes the `AdaptiveLIF` that it describes over ``time_steps``. The paper trains from the beginning,
+    gives a closed approximation of the transfer function (here it is computed), and leaves the constants to a search:
+    ``adaptation`` and ``decay`` are ours, and images enter as constant currents. Its arousal mechanism is left out.
     """
 
     data_access: ClassVar[DataAccess] = DataAccess.TRAINING_IMAGES
@@ -37,21 +39,29 @@ class AdaptiveConversion(Normalized, Tuned):
     decay: Annotated[float, Field(gt=0, lt=1)] = 0.9
     current: Positive = 2.0
 
+    def check(self, task: Task, seed: int, device: torch.device) -> None:
+        """Raises AuditError for a threshold that would rise faster than it decays."""
+        try:
+            AdaptiveLIF(1.0, self.adaptation, self.decay)
+        except ValueError as error:
+            raise AuditError(f"adaptive-conversion.adaptation: {error}") from error
+
     def protect(self, teacher: nn.Sequential, context: DefenseContext) -> SpikingNetwork:
         scales = self.scales(teacher, context, 99.9)
-        tuned = with_activations(teacher, lambda name: AdaptiveRate(1 / self.current, self.adaptation, self.decay))
+        curve = AdaptiveRate(1 / self.current, self.adaptation, self.decay, self.time_steps)
+        tuned = with_activations(teacher, lambda name: deepcopy(curve))
         with torch.no_grad():
-            height = float(AdaptiveRate(1 / self.current, self.adaptation, self.decay)(torch.ones(())))
+            height = float(curve(torch.ones(())))
         scale_layers(tuned, scales, height)
         self.tune(tuned, context)
         curves = {name: layer for name, layer in tuned.named_children() if isinstance(layer, AdaptiveRate)}
         for name in curves:
             setattr(tuned, name, nn.ReLU())
         network = spiking_twin(tuned, self.encoder, self.time_steps).eval()
-        for name, curve in curves.items():
-            threshold = curve.threshold.detach().clone()
+        for name, learned in curves.items():
+            threshold = learned.threshold.detach().clone()
             setattr(network.layers, name, AdaptiveLIF(threshold, self.adaptation, self.decay, self.slope))
-        context.notes["thresholds"] = {name: float(curve.threshold) for name, curve in curves.items()}
+        context.notes["thresholds"] = {name: float(learned.threshold) for name, learned in curves.items()}
         return network
 
 

@@ -1,6 +1,6 @@
 """DP-SGD: a network trained anew with differential privacy, then converted."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar
 
 import torch
@@ -67,6 +67,8 @@ class DpSgd(DataFreeConversion):
             network, context.private_images, context.task, recipe, context.seed, context.device, context.monitor
         )
         context.notes.update(guarantee(recipe, spent, len(context.private_images)))
+        # What follows is made of the private weights alone: the images are out of reach.
+        context = replace(context, private_images=None)
         return self.convert(network, self.synthesise(network, context)["pixels"], context)
 
     def recipe(self, images: Images) -> PrivateRecipe:

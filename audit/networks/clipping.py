@@ -25,7 +25,7 @@ def clipped_gradient_sum(network: nn.Sequential, x: Tensor, labels: Tensor, boun
             layers = _backward(network, images, classes)
             squares = torch.stack([layer.squared_norms() for layer in layers]).sum(0)
             norms = squares.clamp(min=0).sqrt()  # by rounding, a product of Gram matrices may be just below 0
-            factors = bound / norms.clamp(min=bound)
+            factors = (bound / norms.clamp(min=bound)).to(x.dtype)
             parts = [part for layer in layers for part in layer.weighted_sum(factors)]
             for sum_, part in zip(total, parts, strict=True):
                 sum_ += part
@@ -53,12 +53,13 @@ class _Gradients:
         return cls(layer, inputs, outputs, outputs @ inputs.mT if small else None)
 
     def squared_norms(self) -> Tensor:
-        """[B], weight and bias together."""
+        """[B] in double precision, weight and bias together: a norm that is rounded down is a clip that is missed."""
         if self.samples is not None:
-            squares = self.samples.square().sum((1, 2))
+            squares = torch.linalg.vector_norm(self.samples, dim=(1, 2), dtype=torch.float64).square()
         else:
-            squares = ((self.inputs.mT @ self.inputs) * (self.outputs.mT @ self.outputs)).sum((1, 2))
-        return squares if self.layer.bias is None else squares + self.outputs.sum(2).square().sum(1)
+            inputs, outputs = self.inputs.double(), self.outputs.double()
+            squares = ((inputs.mT @ inputs) * (outputs.mT @ outputs)).sum((1, 2))
+        return squares if self.layer.bias is None else squares + self.outputs.double().sum(2).square().sum(1)
 
     def weighted_sum(self, factors: Tensor) -> list[Tensor]:
         """Over the samples, ``factors`` [B] times their gradients, in the shapes of the parameters."""

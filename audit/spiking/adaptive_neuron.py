@@ -10,8 +10,9 @@ from audit.spiking.memory import Pool
 from audit.spiking.neuron import LIF
 from audit.spiking.surrogate import Surrogate
 
-# Of the table of a transfer function, from no current to that of one spike per time-step.
-ENTRIES = 4097
+# Of the table of a transfer function, from no current to that of one spike per time-step; and how many currents are
+# tried for it.
+ENTRIES, PROBES = 4097, 2**14 + 1
 
 
 class AdaptiveLIF(LIF):
@@ -79,23 +80,28 @@ class _Spike(torch.autograd.Function):
 
 
 class AdaptiveRate(nn.Module):
-    """The rate at which an `AdaptiveLIF` answers a constant current, as an activation: its transfer function.
+    """The rate at which an `AdaptiveLIF` answers a constant current over T time-steps: its transfer function.
 
-    A neuron that fires every p = 1 / rate time-steps spikes at theta = threshold / (1 - adaptation / (decay^-p - 1)),
-    and takes the current theta / p. The inverse is read from a table, linear between its entries. ``threshold`` is
-    learned, one for the layer.
+    The neuron begins with its threshold at rest, so that over few steps it fires more often than it goes on to. Its
+    number of spikes is a staircase in the current: with the half threshold at which it fires, it gives its k-th spike
+    where the current is worth k - 1/2. The function runs through these points, and is read from a table, linear between
+    its entries. ``threshold`` is learned, one for the layer.
     """
 
     rates: Tensor
 
-    def __init__(self, threshold: float, adaptation: float, decay: float) -> None:
+    def __init__(self, threshold: float, adaptation: float, decay: float, time_steps: int) -> None:
         super().__init__()
         self.threshold = nn.Parameter(torch.tensor(float(threshold)))
-        rates = np.linspace(0, 1, ENTRIES)
-        with np.errstate(divide="ignore", over="ignore"):
-            currents = rates / (1 - adaptation / np.expm1(-np.log(decay) / rates))
-        self.largest = float(currents[-1])
-        table = np.interp(np.linspace(0, self.largest, ENTRIES), currents, rates)
+        # The current, in thresholds, that a neuron takes in the end where it fires at every step.
+        self.largest = 1 / (1 - adaptation * decay / (1 - decay))
+        currents = np.linspace(0, self.largest, PROBES)
+        probes = torch.from_numpy(currents).float().expand(time_steps, PROBES)
+        with torch.no_grad():
+            spikes, _ = AdaptiveLIF(1.0, adaptation, decay)(probes)
+        counts, first = np.unique(np.maximum.accumulate(spikes.sum(0).numpy()), return_index=True)
+        rates = np.concatenate(([0.0], (counts[1:] - 0.5) / time_steps, [1.0]))
+        table = np.interp(np.linspace(0, self.largest, ENTRIES), [0.0, *currents[first[1:]], self.largest], rates)
         self.register_buffer("rates", torch.from_numpy(table).float())
 
     def forward(self, z: Tensor) -> Tensor:

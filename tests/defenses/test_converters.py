@@ -138,14 +138,14 @@ def test_what_was_trained_on_is_what_is_converted(name: str) -> None:
     current = network.layers.conv1(x)
     neuron = network.layers.relu1
     assert isinstance(neuron, LIF)
-    spikes, _ = neuron(current.expand(256, *current.shape))
+    spikes, _ = neuron(current.expand(network.time_steps, *current.shape))
     if name == "qcfs":
         wanted = current.clamp(0, 1)
     else:
         from audit.spiking.adaptive_neuron import AdaptiveRate
 
         assert isinstance(neuron, AdaptiveLIF)
-        wanted = AdaptiveRate(float(neuron.threshold), neuron.adaptation, neuron.decay)(current)
+        wanted = AdaptiveRate(float(neuron.threshold), neuron.adaptation, neuron.decay, network.time_steps)(current)
     torch.testing.assert_close(spikes.mean(0), wanted, atol=0.02, rtol=0)
 
 

@@ -108,7 +108,8 @@ def test_no_private_image_reaches_the_balancing_of_thresholds(monkeypatch: pytes
 
     def watched(self: DpSgd, network: nn.Sequential, pixels: Tensor, seen: DefenseContext) -> SpikingNetwork:
         balanced.append(pixels)
-        return convert(self, network, pixels, replace(seen, private_images=None))
+        assert seen.private_images is None
+        return convert(self, network, pixels, seen)
 
     monkeypatch.setattr(DpSgd, "convert", watched)
     DEFENSE.protect(tiny_teacher(), context(private, stored=stored))

@@ -1,5 +1,7 @@
 """Weight normalisation divides every layer by a scale, and changes no answer but by what spikes cannot say."""
 
+from collections import OrderedDict
+
 import pytest
 import torch
 from torch import nn
@@ -86,3 +88,23 @@ def test_a_neuron_that_starts_half_full_does_what_a_quantised_clip_does(steps: i
     current = torch.linspace(-0.5, 1.5, 83)
     spikes, _ = LIF(1.0, initial=0.5)(current.expand(steps, 83))
     torch.testing.assert_close(spikes.mean(0), QuantizedClip(1.0, steps)(current).detach())
+
+
+def test_of_two_weight_layers_in_a_row_the_scales_enter_once() -> None:
+    ann = nn.Sequential(
+        OrderedDict(
+            conv1=nn.Conv2d(2, 4, 3),
+            relu1=nn.ReLU(),
+            conv2=nn.Conv2d(4, 4, 3),
+            conv3=nn.Conv2d(4, 4, 1),
+            relu2=nn.ReLU(),
+            flatten=nn.Flatten(),
+            fc1=nn.Linear(64, 6),
+            fc2=nn.Linear(6, 3),
+        )
+    )
+    x = rand(5, 2, 8, 8)
+    wanted, inside = ann(x), ann[:5](x)
+    scale_layers(ann, {"relu1": 2.0, "relu2": 3.0})
+    torch.testing.assert_close(ann[:5](x), inside / 3)
+    torch.testing.assert_close(ann(x), wanted)

@@ -211,7 +211,7 @@ class Shadows:
 
 
 def scale_to(usual_gap: float, logits: Tensor) -> float:
-    """The factor by which the two largest of ``logits`` [P, K] differ by ``usual_gap`` on average; 1 if all are equal."""
+    """The factor by which the two largest of ``logits`` [P, K] differ by ``usual_gap`` on average, else 1."""
     largest = logits.topk(2, dim=-1).values
     mean = float((largest[:, 0] - largest[:, 1]).mean()) if len(logits) else 0.0
     return usual_gap / mean if mean > 0 else 1.0

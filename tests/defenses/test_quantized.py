@@ -38,6 +38,7 @@ from defenses.quantized import (
     QuantizedPtq,
 )
 from defenses.surrogate_training import SurrogateTraining
+from tests.conftest import tiny_run
 from tests.defenses.test_defenses import SMALL, TRAINING, Harness
 from tests.networks.teachers import TASK, generator, rand, tiny_teacher
 from tests.spiking.test_direct_training import bands
@@ -277,6 +278,18 @@ def test_perception_is_a_weight_of_1_and_otherwise_0() -> None:
 
 def test_the_variant_without_its_weight_is_quantized() -> None:
     assert same(protect(replace(IN_TRAINING["quantized-perception"], perception=0.0)), protect(ALL["quantized"]))
+
+
+def test_a_quantised_privatesnn_is_audited_for_leakage_beside_its_controls(tiny_store: Path) -> None:
+    finished = tiny_run(
+        tiny_store, "quantized-privatesnn", defense__bits="2", defense__tuning_epochs="1", measure__curve_points="1"
+    )
+    results = {result.defense: result for result in finished.record.results[0].defenses}
+    assert {"quantized-privatesnn", "quantized-privatesnn-ptq", "privatesnn"} <= set(results)
+    for name in ("quantized-privatesnn", "quantized-privatesnn-ptq"):
+        assert results[name].data_access == "none"
+        assert results[name].notes["bits per weight"] == 2
+        assert [attack.status for attack in results[name].attacks] == ["ok"]
 
 
 @pytest.mark.slow

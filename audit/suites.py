@@ -168,6 +168,8 @@ PROFILES: Mapping[str, Profile] = {
             "defense.synthesis_learning_rate": 0.02,
             "defense.epochs": 8,
             "defense.tuning_epochs": 5,
+            "defense.training_epochs": 6,
+            "defense.training_time_steps": 4,
             "surrogate-training.training_epochs": 6,
             "surrogate-training.training_time_steps": 4,
             "surrogate-training-tdbn.training_epochs": 7,

@@ -11,7 +11,6 @@ from audit.contracts import DefenseContext
 from audit.registry import register_defense
 from audit.spiking.encoding import Coding
 from audit.spiking.grid_training import Batch, Criterion
-from audit.spiking.network import SpikingNetwork
 from audit.spiking.rounding import QuantizedInTraining, QuantizedOnPrivateImages, Rounded
 from audit.spiking.training import EncryptionRecipe, encryption_loss
 from defenses.conversion import RealDataConversion
@@ -38,16 +37,6 @@ class TrainedOnAnyCode(SurrogateTraining):
                 return min(max(self.training_time_steps, self.phases), self.time_steps)
             case _:
                 return super().steps
-
-
-@dataclass(frozen=True)
-class ConvertedToMeans(RealDataConversion):
-    """`conversion` with logits that are means over time: what a cross-entropy can be taken of."""
-
-    def protect(self, teacher: nn.Sequential, context: DefenseContext) -> SpikingNetwork:
-        network = super().protect(teacher, context)
-        network.output_scale.fill_(1 / self.time_steps)
-        return network
 
 
 @dataclass(frozen=True)
@@ -95,21 +84,21 @@ class QuantizedPerception(Quantized):
 
 
 @dataclass(frozen=True)
-class QuantizedConversionPtq(Rounded, ConvertedToMeans):
+class QuantizedConversionPtq(Rounded, RealDataConversion):
     """Weights of 1 to 8 bits rounded after the conversion on real training images."""
 
-    family: ClassVar[type[Any]] = ConvertedToMeans
+    family: ClassVar[type[Any]] = RealDataConversion
     baselines: ClassVar[tuple[str, ...]] = ("conversion",)
 
 
 @dataclass(frozen=True)
-class QuantizedConversion(QuantizedOnPrivateImages, ConvertedToMeans):
+class QuantizedConversion(QuantizedOnPrivateImages, RealDataConversion):
     """The conversion on real training images, trained on through time with weights of 1 to 8 bits.
 
     Thresholds stay those that were balanced before.
     """
 
-    family: ClassVar[type[Any]] = ConvertedToMeans
+    family: ClassVar[type[Any]] = RealDataConversion
     baselines: ClassVar[tuple[str, ...]] = ("conversion", "quantized-conversion-ptq")
 
     @property

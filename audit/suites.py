@@ -184,6 +184,7 @@ PROFILES: Mapping[str, Profile] = {
             "direct-inversion.normalised_rate": 0.05,
             "adaptive-reconversion.updates": 100,
             "scale-search.updates": 100,
+            "adaptive-inversion.images_per_class": 10,
             "adaptive-inversion.updates": 30,
             "adaptive-inversion.pilot_updates": 5,
             "adaptive-inversion.time_steps": 16,

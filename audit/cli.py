@@ -66,7 +66,7 @@ def audit(
         return
     if not defense:
         raise AuditError("name a defense: --defense privatesnn, or --defense all (python -m audit list)")
-    from audit.run import resolve
+    from audit.request import resolve
 
     use_threads(threads)
     passed, chosen = passed_settings(set_, image_size), chosen_seeds(seed, seeds)

@@ -13,7 +13,8 @@ from audit.output import claim, write_run
 from audit.pipeline import prepare_data
 from audit.records import AttackResult, DefenseResult, Record
 from audit.registry import Component, unknown
-from audit.run import Request, check_settings, environment, plain, run
+from audit.request import Request, check_settings
+from audit.run import environment, plain, run
 from audit.settings import GROUPS, WORD, Settings
 from audit.store import Store
 

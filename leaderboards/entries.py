@@ -138,17 +138,39 @@ def row(record: Record, defense: str) -> Record:
 
 
 def joined(rows: Sequence[Record], where: str) -> Record:
-    """The inverse of `row`: one record of all targets. Raises AuditError where the rows are not of one run."""
+    """The inverse of `row`: one record of all targets; of several runs that differ in nothing but their defenses.
+
+    Its command has a line for every run. Raises AuditError where what was measured differs otherwise.
+    """
     if not rows:
         raise AuditError(f"there is no row in {where}")
     first = rows[0]
-    if any((r.command, r.created, r.environment) != (first.command, first.created, first.environment) for r in rows):
-        raise AuditError(f"the rows in {where} come from several runs")
+    for other in rows:
+        unlike = [name for name, mine, its in zip(COMMON, _common(first), _common(other), strict=True) if mine != its]
+        if unlike:
+            raise AuditError(f"the rows in {where} come from runs that differ in {', '.join(unlike)}")
     return first.model_copy(
         update={
+            "command": "\n".join(dict.fromkeys(row.command for row in rows)),
             "results": tuple(_joined([row.results[i] for row in rows]) for i in range(len(first.results))),
             "settings_passed": {key: value for row in rows for key, value in row.settings_passed.items()},
         }
+    )
+
+
+# What rows of one table share.
+COMMON = ("code", "data", "settings", "suites", "seeds", "teachers and evaluators")
+
+
+def _common(record: Record) -> tuple[object, ...]:
+    networks = [(result.teacher.hash, result.evaluator.hash) for result in record.results]
+    return (
+        record.environment.code_hash,
+        record.dataset,
+        (record.profile, record.settings_resolved),
+        record.suites,
+        [result.seed for result in record.results],
+        networks,
     )
 
 

@@ -26,7 +26,7 @@ PAGES = (Path("README.md"), Path("docs/results.md"))
 
 def block(record: Record, source: str, names: Sequence[str]) -> str:
     """The tables as Markdown, under the command that made the record; no ``names``: all that are to read."""
-    command = " ".join(record.command.split())
+    command = "\n".join(" ".join(line.split()) for line in record.command.splitlines())
     if "<!--" in command or "```" in command:
         raise AuditError(f"the command in {source} cannot be shown in Markdown: {command!r}")
     tables = "\n".join(_tables(record, name) for name in names or readable(record))

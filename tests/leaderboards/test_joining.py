@@ -1,0 +1,45 @@
+"""Rows of several runs are one table where nothing but the defenses differs."""
+
+import pytest
+
+from audit.errors import AuditError
+from audit.records import Record
+from leaderboards.entries import joined, row
+from leaderboards.readme import block
+from tests.records_factory import record
+
+
+def of_another_run(name: str, **changed: object) -> Record:
+    other = row(record(), name)
+    return other.model_copy(update={"command": f"python -m audit --defense {name}", "created": "later", **changed})
+
+
+def test_the_rows_of_a_run_are_that_run() -> None:
+    whole = record()
+    names = [defense.defense for defense in whole.results[0].defenses]
+    again = joined([row(whole, name) for name in names], "here")
+    assert sorted(d.defense for d in again.results[0].defenses) == sorted(names)
+    assert again.command == whole.command
+
+
+def test_rows_of_two_runs_stand_under_both_commands() -> None:
+    first, second = row(record(), "privatesnn"), of_another_run("conversion")
+    both = joined([first, second], "here")
+    assert {"privatesnn", "conversion"} <= {d.defense for d in both.results[0].defenses}
+    text = block(both, "somewhere", ["accuracy"])
+    assert f"```sh\n{first.command}\n{second.command}\n```" in text
+
+
+def test_runs_that_differ_otherwise_are_refused_by_what_differs() -> None:
+    first = row(record(), "privatesnn")
+    environment = first.environment.model_copy(update={"code_hash": "0" * 64})
+    with pytest.raises(AuditError, match=r"come from runs that differ in code$"):
+        joined([first, of_another_run("conversion", environment=environment)], "here")
+    with pytest.raises(AuditError, match="differ in settings, suites"):
+        joined([first, of_another_run("conversion", profile="small", suites=("paper-v1",))], "here")
+    (result,) = first.results
+    teacher = result.teacher.model_copy(update={"hash": "1" * 64})
+    stranger = of_another_run("conversion")
+    changed = stranger.results[0].model_copy(update={"teacher": teacher})
+    with pytest.raises(AuditError, match="differ in teachers and evaluators"):
+        joined([first, stranger.model_copy(update={"results": (changed,)})], "here")

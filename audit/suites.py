@@ -48,6 +48,25 @@ CLASS_LEAKAGE_1 = (
     Entry("weight-recovery"),
 )
 
+# L-infinity bounds of an evasion, in 255ths of the pixel range, by the quantisation paper's numbers.
+STRENGTHS: Mapping[str, int] = {"I": 2, "II": 8, "III": 16}
+EVASION = "evasion"
+BY_GRADIENT: Mapping[str, Mapping[str, Any]] = {
+    "fgsm": {"method": "fgsm"},
+    "pgd": {"method": "pgd"},
+    "apgd": {"method": "apgd"},
+    "transfer": {"method": "pgd", "gradient": "reconverted"},
+}
+
+ROBUSTNESS_1 = tuple(
+    entry
+    for number, levels in STRENGTHS.items()
+    for entry in (
+        *(Entry(EVASION, f"{name} {number}", {**settings, "levels": levels}) for name, settings in BY_GRADIENT.items()),
+        Entry("square-evasion", number, {"levels": levels}),
+    )
+)
+
 SUITES: Mapping[str, Suite] = {
     "class-leakage-v1": Suite(
         "the paper's two attacks, and adaptive ones with weights, with scores and with labels", CLASS_LEAKAGE_1
@@ -57,6 +76,9 @@ SUITES: Mapping[str, Suite] = {
         (*CLASS_LEAKAGE_1, Entry("scale-search")),
     ),
     "membership-v1": Suite("who was in the training set", (Entry("membership-inference"),)),
+    "robustness-v1": Suite(
+        "images changed by at most 2, 8 and 16 of 255 levels: by gradients, by transfer, by scores", ROBUSTNESS_1
+    ),
     "paper-v1": Suite("PrivateSNN's two attack scenarios", (Entry("reconversion"), Entry("direct-inversion"))),
 }
 # What --attack all means today.
@@ -127,6 +149,11 @@ PROFILES: Mapping[str, Profile] = {
             "label-only-inversion.queries_per_image": 200,
             "membership-inference.shadows": 2,
             "measure.reference_images": 1000,
+            "attack.images": 50,
+            "evasion.steps": 6,
+            "evasion.encodings": 1,
+            "evasion.shapes": "arctan",
+            "square-evasion.queries_per_image": 50,
         },
         {
             "tinyimagenet": {
@@ -192,6 +219,10 @@ PROFILES: Mapping[str, Profile] = {
             "label-only-inversion.queries_per_image": 200,
             "membership-inference.shadows": 2,
             "membership-inference.masks": 4,
+            "attack.images": 200,
+            "evasion.steps": 10,
+            "evasion.encodings": 2,
+            "square-evasion.queries_per_image": 200,
         },
     ),
     "paper": Profile(

@@ -12,7 +12,7 @@ from audit.records import Direction, Measurement, Status
 
 SHORT = 30
 # Differences of two proportions; every other fraction is a proportion.
-SIGNED = ("train/test gap",)
+SIGNED = ("train/test gap", "accuracy loss")
 NEVER_NEGATIVE = ("ratio", "pJ", "spikes", "operations", "time-steps")
 UNITS = {"fraction": "%", "points": "percentage points"}
 DIRECTIONS: dict[str, str] = {

@@ -225,7 +225,8 @@ def defense_result(
 
 
 def size_of(network: nn.Module, notes: Mapping[str, Any]) -> Measurement:
-    """Of the weights, with as many bits each as the defense noted under 'bits per weight', 32 without."""
-    bits = notes.get("bits per weight", FULL_PRECISION)
-    weighing = sum(parameter.numel() for parameter in network.parameters())
-    return model_size(weighing, bits if isinstance(bits, int | float) else FULL_PRECISION)
+    """Of the weights: what the defense noted as 'size, bits'; else 'bits per weight', or 32, for each."""
+    count = sum(parameter.numel() for parameter in network.parameters())
+    noted = {name: notes.get(name) for name in ("size, bits", "bits per weight")}
+    size, bits = (value if isinstance(value, int | float) and value > 0 else None for value in noted.values())
+    return model_size(count, size / count if size and count else bits or FULL_PRECISION)

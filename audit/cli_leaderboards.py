@@ -118,7 +118,10 @@ def tables(
     ] = None,
     layout: Annotated[
         str,
-        typer.Option(help="Of the PrivateSNN paper: paper-table-1 to -5, figure-5a, figure-5b, figure-6, or all."),
+        typer.Option(
+            help="Of the PrivateSNN paper: paper-table-1 to -5, figure-5a, figure-5b, figure-6, or all; of the "
+            "quantisation paper: quantization-1 to -5, or quantization."
+        ),
     ] = "",
     leaderboard: Annotated[str, typer.Option(help="Instead of a run: a data set, or SUITE/DATASET.")] = "",
     output: Annotated[Format, typer.Option("--format", help="terminal, csv, md, tex or html.")] = "terminal",
@@ -143,10 +146,15 @@ def tables(
 
 def _paper(paths: list[Path], layout: str, output: Format, threshold: float) -> None:
     from leaderboards.paper import Options, build, read, terminal, text
+    from leaderboards.quantization import build as build_quantization
+    from leaderboards.quantization import each_run
 
-    runs = [read(path) for path in paths]
-    options = Options(threshold, [run.pictures for run in runs])
-    for table in build(layout, [run.record for run in runs], options):
+    if layout.startswith("quantization"):
+        made = build_quantization(layout, [read(path).record for path in each_run(paths)])
+    else:
+        runs = [read(path) for path in paths]
+        made = build(layout, [run.record for run in runs], Options(threshold, [run.pictures for run in runs]))
+    for table in made:
         print_text(terminal(table, out_console.width) if output == "terminal" else text(table, output))
 
 

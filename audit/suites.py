@@ -86,6 +86,37 @@ CURRENT = ("class-leakage-v2", "membership-v1")
 
 
 @dataclass(frozen=True)
+class Track:
+    """A grid of runs that make one table: every coding of the image by every number of bits per weight.
+
+    ``suite`` attacks each. ``before``: what stands for the network in full precision, ``after``: for the quantised one,
+    the first that is registered; another may be asked for. ``settings`` hold for every run.
+    """
+
+    summary: str
+    suite: str
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+    codings: tuple[str, ...]
+    bits: tuple[int | None, ...]
+    settings: Mapping[str, str]
+
+
+# Coders without a sign take pixels in [0, 1]: all do, so that one teacher serves them.
+TRACKS: Mapping[str, Track] = {
+    "robustness": Track(
+        "accuracy lost to evasion before and after quantisation, for every coding of the image",
+        "robustness-v1",
+        ("quantized-ptq", "conversion"),
+        ("quantized",),
+        ("direct", "unsigned-rate", "phase", "latency"),
+        (None, 8, 4, 2, 1),
+        {"data.normalisation": "unit"},
+    )
+}
+
+
+@dataclass(frozen=True)
 class Profile:
     """``settings`` are 'group.field' -> value, as for --set; ``by_dataset`` adds to them for one data set."""
 

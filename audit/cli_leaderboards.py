@@ -147,7 +147,7 @@ def tables(
 def _paper(paths: list[Path], layout: str, output: Format, threshold: float) -> None:
     from leaderboards.paper import Options, build, read, terminal, text
     from leaderboards.quantization import build as build_quantization
-    from leaderboards.quantization import each_run
+    from leaderboards.tracks import each_run
 
     if layout.startswith("quantization"):
         made = build_quantization(layout, [read(path).record for path in each_run(paths)])
@@ -159,17 +159,25 @@ def _paper(paths: list[Path], layout: str, output: Format, threshold: float) -> 
 
 
 def _own_tables(paths: list[Path], output: Format) -> None:
-    """As in the report of each run."""
+    """As in the report of each run; of a track, the table that its runs make together."""
     from audit.cli import print_table
     from leaderboards.paper import read
-    from leaderboards.tables import build, readable, render
+    from leaderboards.robustness import table as robustness
+    from leaderboards.tables import Table, build, readable, render
+    from leaderboards.tracks import read_track
 
-    for run in map(read, paths):
-        for table in (build(run.record, name) for name in readable(run.record)):
-            if output == "terminal":
-                print_table(table)
-            else:
-                print_text(render(table, output))
+    made: list[Table] = []
+    for path in paths:
+        if (track := read_track(path)) is not None:
+            made.append(robustness(track.records, track.absent))
+            continue
+        record = read(path).record
+        made += [build(record, name) for name in readable(record)]
+    for table in made:
+        if output == "terminal":
+            print_table(table)
+        else:
+            print_text(render(table, output))
 
 
 def _boards(leaderboard: str, output: Format, records: Path) -> None:

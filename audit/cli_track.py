@@ -20,11 +20,14 @@ def asked_by(name: str, defense: str, attack: str) -> tuple[str, str]:
 
 def run_track(name: str, base: "Request", asked: str, over: str, out: Path | None, store: Path | None) -> None:
     """Run what is not there yet, write the table beside the runs, print it."""
-    from audit.cli import out_console, print_table
+    from audit.cli import out_console
+    from audit.cli_leaderboards import print_text
     from audit.cli_run import resumable
     from audit.tracks import carry_out, plan
+    from leaderboards.paper import terminal
     from leaderboards.rendering import Format, render
-    from leaderboards.robustness import table
+    from leaderboards.robustness import summary, table
+    from leaderboards.tracks import write_absent
 
     # The same command has to find what it made: no date in the name.
     folder = out or Path("runs") / f"{name}-{base.dataset}-{base.profile}"
@@ -38,9 +41,10 @@ def run_track(name: str, base: "Request", asked: str, over: str, out: Path | Non
             temporary = folder / f".{name}.{format}"
             temporary.write_text(render(made, format), encoding="utf-8")
             temporary.replace(folder / f"{name}.{format}")
+        write_absent(folder, absent)
     except OSError as error:
         raise AuditError(f"cannot write the table to {folder}: {error.strerror or error}") from error
-    print_table(made)
+    print_text(terminal(summary(records, absent), out_console.width))
     for point in planned.points:
         if (point.folder / "record.json").exists():
             out_console.print(f"run      {point.folder / 'report.html'}", highlight=False)

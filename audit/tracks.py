@@ -16,7 +16,7 @@ from audit.settings import Settings
 from audit.store import Store
 from audit.suites import TRACKS, Track
 from audit.sweep import parsed
-from leaderboards.robustness import Place
+from leaderboards.tracks import Place
 
 BITS = "bits"
 

@@ -1,17 +1,17 @@
 """Accuracy lost to evasion, by coding of the image, bits per weight and strength: of one record, or of a track's."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from audit.records import AttackResult, DefenseResult, EvidenceKind, Record
 from audit.suites import STRENGTHS
 from audit.worst_case import find_attack
 from leaderboards.cells import Cell, Column, Footnotes, Number, Table, Words, over_seeds
 from leaderboards.lookups import attack_names, each_defense, energy_columns, energy_of, no_defense, number_of, seeds_of
+from leaderboards.tracks import FULL_PRECISION, Place
 
 Found = list[DefenseResult | None]
 
-FULL_PRECISION = 32
 BITS = "bits per weight"
 KIND: EvidenceKind = "adversarial"
 FGSM = "fgsm"
@@ -36,27 +36,6 @@ REMARKS = (
     "same random numbers; 0: no difference.",
     "Model size: bits of the weights.",
 )
-
-
-@dataclass(frozen=True)
-class Place:
-    """A cell of a track's grid; ``bits`` None is full precision, ``words`` what else it goes over. ``reason``: why it
-    has no run."""
-
-    coding: str
-    bits: int | None
-    words: Mapping[str, str] = field(default_factory=dict)
-    reason: str = ""
-
-    @property
-    def title(self) -> str:
-        return ", ".join((f"{self.coding} coding", _bits(self.bits or FULL_PRECISION), *_words(self.words)))
-
-    @property
-    def folder(self) -> str:
-        """What its run's folder is called."""
-        parts = (self.coding, f"{self.bits or FULL_PRECISION}-bit", *(f"{k}-{v}" for k, v in self.words.items()))
-        return "-".join(parts)
 
 
 @dataclass(frozen=True)
@@ -184,6 +163,34 @@ def table(records: Sequence[Record], absent: Sequence[Place] = ()) -> Table:
     return Table("robustness", f"Robustness: {_subject(records)}", heads, marked, notes.all(*remarks, mixed))
 
 
+def summary(records: Sequence[Record], absent: Sequence[Place] = ()) -> Table:
+    """What of it fits a terminal: a row per network, the loss to FGSM at every strength, the worst at the largest."""
+    notes = Footnotes()
+    levels = list(STRENGTHS.values())
+    columns = (
+        Column("coding"),
+        Column("network"),
+        Column("bits", "count"),
+        Column("test accuracy", "measured", "fraction", "higher is better"),
+        *(Column(f"loss, FGSM {number}", LOSS.kind, LOSS.unit, LOSS.direction) for number in STRENGTHS),
+        Column("loss, worst III", LOSS.kind, LOSS.unit, LOSS.direction),
+    )
+    rows: list[tuple[Cell, ...]] = []
+    for target in targets_of(records):
+        named = [Words(text) for text in (target.coding, target.name, f"{target.bits:g}")]
+        fgsm = [target.number(name, LOSS) if (name := target.fgsm(at)) else _not_attacked(LOSS) for at in levels]
+        rows.append((*named, target.accuracy(), *fgsm, worst_attack(target, levels[-1], notes)[0]))
+    for reason in dict.fromkeys(place.reason for place in absent):
+        mark = notes.mark(f"No run: {reason}.")
+        own = [place for place in absent if place.reason == reason]
+        for coding in dict.fromkeys(place.coding for place in own):
+            bits = ", ".join(str(place.bits or FULL_PRECISION) for place in own if place.coding == coding)
+            nothing = [Words("no run", mark, missing=True)] * (len(columns) - 3)
+            rows.append((Words(coding), Words("none"), Words(bits), *nothing))
+    heads, marked = notes.collect(columns, rows)
+    return Table("robustness", f"Robustness: {_subject(records)}", heads, marked, notes.all(*REMARKS[:2]))
+
+
 def worst_attack(target: Target, levels: float, notes: Footnotes) -> tuple[Number, Words]:
     """The largest loss at this strength and the attack that makes it; marked where an attack has no value, or where
     one that sees answers only is the worst by far."""
@@ -260,11 +267,3 @@ def _subject(records: Sequence[Record]) -> str:
 
 def _triple(values: tuple[float, float, float]) -> str:
     return ", ".join(f"{value:g}" for value in values)
-
-
-def _bits(bits: int) -> str:
-    return "full precision" if bits == FULL_PRECISION else f"{bits} bit{'s' if bits > 1 else ''}"
-
-
-def _words(words: Mapping[str, str]) -> list[str]:
-    return [f"{name} {value}" for name, value in words.items()]

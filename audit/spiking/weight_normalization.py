@@ -56,9 +56,9 @@ def activation_scales(ann: nn.Sequential, images: Tensor, percentile: float, bat
 def scale_layers(layers: nn.Sequential, scales: Mapping[str, float], height: float = 1.0) -> None:
     """Divide the current into each layer of neurons by its scale: W <- W scale_before / scale, b <- b / scale.
 
-    In place. ``scales``: by the name of the neurons' layer. What a neuron gives at that current is ``height``. Of weight
-    layers in a row, the first takes what comes in and the last gives what goes out. The last weight layer's output
-    stays what it was.
+    In place. ``scales``: by the name of the neurons' layer. What a neuron gives at that current is ``height``. Of
+    weight layers in a row, the first takes what comes in and the last gives what goes out. The last weight layer's
+    output stays what it was.
     """
     before = 1.0
     last: nn.Conv2d | nn.Linear | None = None

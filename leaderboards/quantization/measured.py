@@ -3,15 +3,14 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from audit.errors import AuditError
 from audit.records import Record
 from leaderboards.cells import Cell, Column, Number, Words
 from leaderboards.paper.measured import intervals
-from leaderboards.paper.runs import RECORD
 from leaderboards.quantization.published import Published, Said
-from leaderboards.robustness import FULL_PRECISION, Target, targets_of
+from leaderboards.robustness import Target, targets_of
+from leaderboards.tracks import FULL_PRECISION
 
 # What stands for the paper's coding here, the nearest first.
 CODINGS: Mapping[str, tuple[str, ...]] = {
@@ -84,15 +83,6 @@ class Measured:
         """Parameters that stand beside no triple."""
         taken = {self.beside(triple, known) for triple in known}
         yield from (structure for structure in self.structures if structure not in taken)
-
-
-def each_run(paths: Sequence[Path]) -> list[Path]:
-    """The runs that lie in the folder of a track in its place; another path as it is."""
-    found: list[Path] = []
-    for path in paths:
-        inside = [] if (path / RECORD).exists() else sorted(record.parent for record in path.glob(f"*/{RECORD}"))
-        found += inside or [path]
-    return found
 
 
 def can_mean(triple: Structure, structure: Structure) -> bool:

@@ -5,7 +5,8 @@ from leaderboards.cells import Cell, Column, Footnotes, Table, Words
 from leaderboards.paper.measured import finished
 from leaderboards.quantization.measured import BEFORE, Measured, not_run, paper_column, printed, read, remarks, subject
 from leaderboards.quantization.published import Published
-from leaderboards.robustness import FULL_PRECISION, INPUT_NOISE, LAYER_NOISE, LOSS, Target
+from leaderboards.robustness import INPUT_NOISE, LAYER_NOISE, LOSS, Target
+from leaderboards.tracks import FULL_PRECISION
 
 RATIOS = (
     INPUT_NOISE,

@@ -8,8 +8,9 @@ import pytest
 from audit.reporting.headline import headline
 from leaderboards.cells import Number, Table
 from leaderboards.rendering import render
-from leaderboards.robustness import Place, strength, table, targets_of, variation
+from leaderboards.robustness import strength, summary, table, targets_of, variation
 from leaderboards.tables import NAMES, build, readable, tabulated
+from leaderboards.tracks import Place
 from tests.leaderboards.evaded import run, target
 from tests.leaderboards.paper.planted import leaking
 from tests.leaderboards.paper.planted import run as privacy_run
@@ -51,6 +52,18 @@ def test_a_place_without_a_run_has_a_row_with_its_reason() -> None:
     assert any("latency coding, 1 bit: a layer received no positive current." in n.text for n in made.footnotes)
     alone = table([], [Place("direct", None, reason="nothing ran")])
     assert len(alone.rows) == 1
+
+
+def test_the_summary_for_a_terminal_has_a_row_per_network_and_says_a_reason_once() -> None:
+    absent = [Place("latency", bits, reason="it was not registered") for bits in (8, 1)]
+    made = summary([run(target(), target(bits=8))], absent)
+    assert [[cell.main for cell in row[:3]] for row in made.rows] == [
+        ["direct", "conversion", "32"],
+        ["direct", "quantized", "8"],
+        ["latency", "none", "8, 1"],
+    ]
+    assert [cell.main for cell in made.rows[0][4:]] == ["5.0 %", "20.0 %", "60.0 %", "66.0 %"]
+    assert sum("it was not registered" in note.text for note in made.footnotes) == 1
 
 
 def test_networks_that_two_runs_share_have_their_rows_once() -> None:

@@ -11,8 +11,10 @@ import pytest
 from audit.errors import AuditError
 from leaderboards.cells import Number, Table
 from leaderboards.paper import terminal, text
-from leaderboards.quantization import LAYOUTS, build, each_run
+from leaderboards.quantization import LAYOUTS, build
 from leaderboards.quantization.measured import can_mean
+from leaderboards.readme import main
+from leaderboards.tracks import Place, each_run, read_track, write_absent
 from tests.conftest import Command
 from tests.leaderboards.evaded import run, target
 from tests.leaderboards.paper.planted import leaking
@@ -140,6 +142,7 @@ def test_the_command_takes_the_folder_of_a_track(command: Command, tmp_path: Pat
     for name, record in zip("ab", RUNS, strict=False):
         (tmp_path / name).mkdir()
         record.write(tmp_path / name / "record.json")
+    write_absent(tmp_path, [Place("latency", 1, {"leak": "0.5"}, "it never spikes")])
     assert each_run([tmp_path]) == [tmp_path / "a", tmp_path / "b"]
     done = command("tables", tmp_path, "--layout", "quantization-1", "--format", "csv")
     assert done.code == 0
@@ -147,3 +150,30 @@ def test_the_command_takes_the_folder_of_a_track(command: Command, tmp_path: Pat
     assert [line["bits, measured"] for line in lines if line["network, measured"] == "quantized"] == ["8"]
     assert command("tables", tmp_path / "a", "--layout", "quantization").code == 0
     assert command("tables", tmp_path / "a", "--layout", "quantization-9").code == 2
+    together = command("tables", tmp_path, "--format", "md").out
+    assert "it never spikes" in together
+    assert together.count("| conversion |") == 3
+
+
+def test_the_pages_take_a_track_and_its_reasons(tmp_path: Path) -> None:
+    for name, record in zip("ab", RUNS, strict=False):
+        (tmp_path / "track" / name).mkdir(parents=True)
+        record.write(tmp_path / "track" / name / "record.json")
+    write_absent(tmp_path / "track", [Place("latency", 1, {}, "it never spikes")])
+    found = read_track(tmp_path / "track")
+    assert found is not None
+    assert [place.reason for place in found.absent] == ["it never spikes"]
+    page = tmp_path / "README.md"
+    page.write_text("<!-- tables: track robustness quantization-1 -->\n<!-- /tables -->\n", encoding="utf-8")
+    assert main(["--page", str(page)]) == 0
+    text = page.read_text(encoding="utf-8")
+    assert "it never spikes" in text
+    assert "Table 1 of the quantisation paper" in text
+    assert main(["--page", str(page), "--check"]) == 0
+
+
+def test_a_folder_whose_reasons_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    assert read_track(tmp_path) is None
+    (tmp_path / "track.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(AuditError, match="does not say which places have no run"):
+        read_track(tmp_path)

@@ -27,8 +27,8 @@ help: ## list the targets
 demo: $(READY)-run ## audit PrivateSNN on handwritten digits with every attack
 	$(BIN)/python -m audit --defense privatesnn --attack all $(ARGS)
 
-test: $(READY)-test ## run the tests
-	$(BIN)/python -m pytest $(ARGS)
+test: $(READY)-test ## run the tests, a process per core
+	$(BIN)/python -m pytest -n auto $(ARGS)
 
 bench: $(READY)-test ## time the spiking engine beside a plain loop, SpikingJelly and snnTorch: some fifteen minutes
 	@mkdir -p .benchmarks

@@ -45,6 +45,10 @@ class MembershipAttack:
     - 'rmia': of population images z, the share with LR(x, z) >= ``gamma`` (Zarifzadeh et al., ICML 2024, offline), p(x)
       from the shadows with ``offline_scaling`` for the paper's a. It has steps of 1 / population, and so many ties.
 
+    Every model's logits are first scaled so that its two largest differ by ``usual_gap`` on average over the population
+    images that it was not trained on: whether a target gives sums over T or means is a unit and no privacy, and where
+    probabilities round to 0 or 1 for want of it, 'loss' and 'rmia' see nothing.
+
     Shadow i trains on a random share ``shadow_fraction`` of the population, drawn from ``shadow_seed`` and not from the
     run's: an attacker trains his shadows once. The target and they are asked about ``population_images`` of it; an
     image counts against those shadows only that did not see it. Without shadows, no 'lira' and no 'rmia'. Cost: that of
@@ -57,6 +61,7 @@ class MembershipAttack:
     shadow_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5
     shadow_seed: Annotated[int, Field(ge=0)] = 0
     population_images: Annotated[int, Field(ge=2)] = 2000
+    usual_gap: Positive = 5.0
     gamma: Positive = 1.0
     offline_scaling: Annotated[float, Field(ge=0, le=1)] = 0.3
     quantile: Annotated[float, Field(gt=0, lt=1)] = 0.9
@@ -74,15 +79,18 @@ class MembershipAttack:
         population = Images(candidates.population.pixels[some], candidates.population.labels[some])
         target = _ready(target, context)
         over_time = self._logits(target, images, context, "candidates", points=self.time_points)
-        own = over_time[-1]
         seen = self._logits(target, population, context, "population")[-1]
+        scale = scale_to(self.usual_gap, seen)
+        context.notes["logits scaled by"] = scale
+        over_time, seen = over_time * scale, seen * scale
+        own = over_time[-1]
         shadows = self._shadows(context, candidates, some)
 
         odds = log_odds(own, images.labels)
         scores = {
             "loss": F.logsigmoid(odds),
             "confidence gap": gap(own, images.labels),
-            "input dropout": self._under_dropout(target, images, context),
+            "input dropout": self._under_dropout(target, images, context, scale),
             "quantile": self._above_quantile(own, seen, shadows, images, population, context),
         }
         if len(over_time) > 1:
@@ -128,12 +136,12 @@ class MembershipAttack:
             raise ValueError(f"logits that are not finite for {broken} of {len(images)} images ({purpose})")
         return logits
 
-    def _under_dropout(self, target: Any, images: Images, context: AttackContext) -> Tensor:
+    def _under_dropout(self, target: Any, images: Images, context: AttackContext, scale: float) -> Tensor:
         masked = []
         with context.monitor.steps("input masks", self.masks) as advance:
             for mask in range(self.masks):
                 logits = self._logits(target, images, context, f"mask {mask}", dropout=self.dropout)[-1]
-                masked.append(log_odds(logits, images.labels))
+                masked.append(log_odds(logits * scale, images.labels))
                 advance()
         return mean_confidence(torch.stack(masked))
 
@@ -151,9 +159,13 @@ class MembershipAttack:
                 chosen = chosen.sort().values
                 shadow = candidates.shadow(i, Images(population.pixels[chosen], population.labels[chosen]))
                 shadow = _ready(shadow, context)
-                on_candidates.append(self._logits(shadow, candidates.images, context, f"shadow {i}, candidates")[-1])
-                on_population.append(self._logits(shadow, asked, context, f"shadow {i}, population")[-1])
-                out.append(torch.ones(total, dtype=torch.bool).index_fill(0, chosen, False)[some])
+                of_candidates = self._logits(shadow, candidates.images, context, f"shadow {i}, candidates")[-1]
+                of_population = self._logits(shadow, asked, context, f"shadow {i}, population")[-1]
+                unseen = torch.ones(total, dtype=torch.bool).index_fill(0, chosen, False)[some]
+                scale = scale_to(self.usual_gap, of_population[unseen])
+                on_candidates.append(of_candidates * scale)
+                on_population.append(of_population * scale)
+                out.append(unseen)
                 advance()
         return Shadows(torch.stack(on_candidates), torch.stack(on_population), torch.stack(out))
 
@@ -196,6 +208,13 @@ class Shadows:
     candidates: Tensor
     population: Tensor
     out: Tensor
+
+
+def scale_to(usual_gap: float, logits: Tensor) -> float:
+    """The factor by which the two largest of ``logits`` [P, K] differ by ``usual_gap`` on average, else 1."""
+    largest = logits.topk(2, dim=-1).values
+    mean = float((largest[:, 0] - largest[:, 1]).mean()) if len(logits) else 0.0
+    return usual_gap / mean if mean > 0 else 1.0
 
 
 def log_odds(logits: Tensor, labels: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ class ScaleSearch(Inversion):
     logits up to a factor, and this is reconversion. So it is where weights and biases were normalised together. Where
     it matters: biases (of a folded batch norm) beside thresholds that are not 1, where plain reconversion adds numbers
     of different units; neurons that leak or reset to zero, which fire less than their current says; and clipping: rates
-    end at one spike per time-step, so candidates are scored with that limit, and the ANN then does without it. Images
+    are whole spikes, one per time-step at most, so candidates are scored as such, and the ANN then does without. Images
     are made as `Inversion` says. Cost: one run of the target per query, some dozens of ANN passes over the queries.
     """
 
@@ -58,7 +58,7 @@ class ScaleSearch(Inversion):
         wanted = torch.cat([mean_current(network, batch, generator) for batch in queries.split(32)])
 
         def misfit_of(scales: Scales) -> float:
-            return misfit(scaled_ann(network, scales, gain, limit=1.0), queries, wanted)
+            return misfit(scaled_ann(network, scales, gain, rates=True), queries, wanted)
 
         found = search_scales(network, misfit_of, self.rounds)
         _note(found, context)

@@ -35,7 +35,7 @@ def untrained_twin(network: nn.Module, task: Task, seed: int, device: torch.devi
                 if layer.bias is not None:
                     layer.bias.zero_()
     if isinstance(twin, SpikingNetwork):
-        twin.output_scale.fill_(1.0)
+        twin.output_scale.fill_(1 / twin.time_steps)
         for neuron in twin.neurons.values():
             neuron.threshold = torch.tensor(float("nan"), device=device)
         balance_thresholds(twin, noise(NOISE_IMAGES, task, generator).to(device), seed, THRESHOLD_PERCENTILE)

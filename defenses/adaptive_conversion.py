@@ -10,7 +10,7 @@ from torch import nn
 
 from audit.contracts import DataAccess, DefenseContext, Task
 from audit.errors import AuditError
-from audit.networks.tuning import Tuned, with_activations
+from audit.networks.tuning import Tuned, positive, with_activations
 from audit.registry import register_defense
 from audit.spiking.adaptive_neuron import AdaptiveLIF, AdaptiveRate
 from audit.spiking.encoding import Coding
@@ -55,13 +55,14 @@ class AdaptiveConversion(Normalized, Tuned):
         scale_layers(tuned, scales, height)
         self.tune(tuned, context)
         curves = {name: layer for name, layer in tuned.named_children() if isinstance(layer, AdaptiveRate)}
+        thresholds = positive({name: curve.threshold for name, curve in curves.items()})
         for name in curves:
             setattr(tuned, name, nn.ReLU())
         network = spiking_twin(tuned, self.encoder, self.time_steps).eval()
-        for name, learned in curves.items():
-            threshold = learned.threshold.detach().clone()
+        for name, threshold in thresholds.items():
             setattr(network.layers, name, AdaptiveLIF(threshold, self.adaptation, self.decay, self.slope))
-        context.notes["thresholds"] = {name: float(learned.threshold) for name, learned in curves.items()}
+        context.notes["thresholds"] = thresholds
+        network.output_scale.fill_(1 / self.time_steps)
         return network
 
 

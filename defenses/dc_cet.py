@@ -41,8 +41,8 @@ class ClassEncryptionTraining(DataFreeConversion):
         images = context.task.normalise(made["pixels"].to(context.device))
         labels = made[self.labels].to(context.device)
         match self.logits:
-            case "mean":
-                network.output_scale.fill_(1 / self.time_steps)
+            case "sum":
+                network.output_scale.fill_(1.0)
             case "teacher":
                 match_output_scale(network, teacher, images[: self.threshold_images], context.seed)
         recipe = EncryptionRecipe(self.epochs, self.learning_rate, self.batch_size, self.distillation, self.temperature)

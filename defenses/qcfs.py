@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import nn
 
 from audit.contracts import DataAccess, DefenseContext
-from audit.networks.tuning import Tuned, with_activations
+from audit.networks.tuning import Tuned, positive, with_activations
 from audit.registry import register_defense
 from audit.spiking.encoding import Coding
 from audit.spiking.network import SpikingNetwork
@@ -36,7 +36,7 @@ class Qcfs(Normalized, Tuned):
         tuned = with_activations(teacher, lambda name: QuantizedClip(start[name], self.levels))
         self.tune(tuned, context)
         clips = {name: layer for name, layer in tuned.named_children() if isinstance(layer, QuantizedClip)}
-        scales = {name: float(layer.scale) for name, layer in clips.items()}
+        scales = positive({name: layer.scale for name, layer in clips.items()})
         context.notes["layer scales"] = scales
         for name in clips:
             setattr(tuned, name, nn.ReLU())
@@ -45,6 +45,7 @@ class Qcfs(Normalized, Tuned):
         for neuron in network.neurons.values():
             neuron.threshold.fill_(1.0)
             neuron.initial = 0.5
+        network.output_scale.fill_(1 / self.time_steps)
         return network
 
 

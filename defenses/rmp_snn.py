@@ -1,9 +1,6 @@
 """RMP-SNN: conversion with a residual membrane potential and thresholds below the maximum."""
 
 from dataclasses import dataclass
-from typing import Annotated
-
-from pydantic import Field
 
 from audit.registry import register_defense
 from audit.spiking.settings import Positive
@@ -16,11 +13,10 @@ class ResidualMembranePotential(RealDataConversion):
 
     A reset by subtraction keeps the residual potential, so that a neuron's rate follows its current up to one spike per
     time-step, and the threshold may lie below the largest current: spikes come earlier. ``threshold_scale`` is the
-    share of the maximum; the paper tunes it per network, and 0.7 is ours. `conversion` has the same neuron, with the
-    thresholds at the maximum.
+    share of the maximum, or of the ``threshold_percentile`` that stands for it; the paper tunes it per network, and 0.7
+    is ours. `conversion` has the same neuron, with the whole threshold.
     """
 
-    threshold_percentile: Annotated[float, Field(gt=0, le=100)] = 100.0
     threshold_scale: Positive = 0.7
 
 

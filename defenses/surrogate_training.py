@@ -47,9 +47,7 @@ class SurrogateTraining(Spiking):
     training_crop: Annotated[int, Field(ge=0)] = 4
 
     def protect(self, teacher: nn.Sequential, context: DefenseContext) -> SpikingNetwork:
-        network = self.train(fresh_copy(teacher, context.seed).to(context.device), context)
-        network.output_scale.fill_(1 / self.time_steps)
-        return network.eval()
+        return self.train(fresh_copy(teacher, context.seed).to(context.device), context).eval()
 
     def train(self, ann: nn.Sequential, context: DefenseContext) -> SpikingNetwork:
         """``ann``, of fresh weights, as a trained spiking network of ``time_steps``."""

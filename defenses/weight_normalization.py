@@ -37,6 +37,7 @@ class WeightNormalization(Normalized):
         scale_layers(network.layers, scales)
         for neuron in network.neurons.values():
             neuron.threshold.fill_(1.0)
+        network.output_scale.fill_(1 / self.time_steps)
         return network
 
 

@@ -11,9 +11,9 @@ from scipy.special import stdtrit
 from audit.records import Direction, Measurement, Status
 
 SHORT = 30
-# Differences of two proportions; every other fraction is a proportion.
-SIGNED = ("train/test gap", "accuracy loss")
-NEVER_NEGATIVE = ("ratio", "pJ", "spikes", "operations", "time-steps")
+# What may be below 0 although its unit says otherwise: a difference of two proportions, an unbiased estimate.
+SIGNED = ("train/test gap", "KID", "accuracy loss")
+NEVER_NEGATIVE = ("ratio", "pJ", "spikes", "operations", "time-steps", "distance", "times real-to-real")
 UNITS = {"fraction": "%", "points": "percentage points"}
 DIRECTIONS: dict[str, str] = {
     "higher is better": "higher = better",
@@ -65,14 +65,14 @@ class Number:
             m.status,
             m.reason,
             unclipped=m.unclipped,
-            signed=m.name in SIGNED,
+            signed=m.name.startswith(SIGNED),
         )
 
     def within(self, value: float) -> float:
         """``value`` cut to what such a number can be."""
         if self.unit == "fraction":
             return min(1.0, max(-1.0 if self.signed else 0.0, value))
-        return max(0.0, value) if self.unit in NEVER_NEGATIVE else value
+        return max(0.0, value) if self.unit in NEVER_NEGATIVE and not self.signed else value
 
     @classmethod
     def absent(cls, unit: str, status: Status, reason: str | None, n: int | None = None) -> "Number":
@@ -208,6 +208,8 @@ def formatted(value: float, unit: str, like: float) -> str:
         text = f"{100 * value:.1f}"
     elif unit == "points":
         text = f"{value:.1f}"
+    elif unit == "time-steps":
+        text = f"{value:.{0 if float(like).is_integer() else 1}f}"
     else:
         size = abs(like)
         decimals = max(0, min(2, 3 - math.floor(math.log10(size)))) if size >= 1 else 2

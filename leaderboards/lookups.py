@@ -138,7 +138,11 @@ def samples_of(defenses: list[DefenseResult | None]) -> Cell:
 
 
 def guarantee_of(defenses: list[DefenseResult | None]) -> str | None:
-    """What a defense with a proof wrote down of it, over all seeds; None of any other."""
+    """What a defense with a proof wrote down of it; None of any other.
+
+    Targets of several seeds are made of the same images: whoever holds them all holds what their sum allows (basic
+    composition, Dwork and Roth 2014, Theorem 3.16).
+    """
     notes = [d.notes for d in defenses if d is not None and {"epsilon", "delta"} <= d.notes.keys()]
     spent = [note["epsilon"] for note in notes if isinstance(note["epsilon"], int | float)]
     deltas = [note["delta"] for note in notes if isinstance(note["delta"], int | float)]
@@ -146,10 +150,10 @@ def guarantee_of(defenses: list[DefenseResult | None]) -> str | None:
         return None
     accountant = notes[0].get("accountant", "accountant not recorded")
     relation = notes[0].get("neighbouring relation", "relation not recorded")
-    return (
-        f"({max(spent):.3g}, {max(deltas):.1g})-differential privacy of the training set spent, by its own accountant "
-        f"({accountant}; {relation})"
-    )
+    one = f"({max(spent):.3g}, {max(deltas):.1g})-differential privacy of the training set spent by one target"
+    if len(spent) > 1:
+        one += f", ({sum(spent):.3g}, {sum(deltas):.1g}) by the {len(spent)} of all seeds together"
+    return f"{one}, by its own accountant ({accountant}; {relation})"
 
 
 def controls(record: Record) -> Iterator[tuple[str, list[AttackResult | None]]]:

@@ -223,7 +223,10 @@ def test_a_defense_is_given_a_copy_of_the_teacher(scene: Scene) -> None:
     assert not any(item is scene.teacher.network for item in reachable(teacher, context))
 
 
-DATA_FREE = ("data-free-conversion", "data-free-distillation", "data-free-quantization", "dc-cet", "none", "privatesnn")
+DATA_FREE = (
+    "data-free-conversion", "data-free-distillation", "data-free-quantization", "dc-cet", "none", "privatesnn",
+    "quantized-privatesnn", "quantized-privatesnn-ptq",
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", DEFENSES.names())

@@ -80,12 +80,13 @@ def finish(network: nn.Sequential) -> None:
             parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
 
 
-def size_in_bits(network: nn.Sequential, bits: int) -> int:
-    """Of the weights at ``bits`` each, and of a step per output channel and the biases at 32."""
+def size_in_bits(network: nn.Sequential, bits: int, per_channel: bool = True) -> int:
+    """Of the weights at ``bits`` each, and of the biases and a step per output channel, or per layer, at 32."""
     layers = [layer for layer in network if isinstance(layer, WEIGHTED)]
     weights = sum(layer.weight.numel() for layer in layers)
-    others = sum(len(layer.weight) * (1 if layer.bias is None else 2) for layer in layers)
-    return bits * weights + 32 * others
+    steps = sum(len(layer.weight) if per_channel else 1 for layer in layers)
+    biases = sum(len(layer.weight) for layer in layers if layer.bias is not None)
+    return bits * weights + 32 * (steps + biases)
 
 
 @torch.no_grad()

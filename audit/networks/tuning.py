@@ -1,14 +1,14 @@
 """A teacher trained further, with other activations in the place of its ReLUs."""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Annotated
 
 import torch
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from audit.contracts import DefenseContext
 from audit.errors import AuditError
@@ -44,6 +44,18 @@ class Tuned:
         if not all(torch.isfinite(weight).all() for weight in network.parameters()):
             raise AuditError(f"training diverged; lower tuning_learning_rate (now {self.tuning_learning_rate})")
         network.requires_grad_(False).to(memory_format=torch.contiguous_format)
+
+
+def positive(learned: Mapping[str, Tensor]) -> dict[str, float]:
+    """What was learned for each layer as a number. Raises AuditError where a scale or threshold is not above 0."""
+    found = {name: float(value) for name, value in learned.items()}
+    for name, value in found.items():
+        if not value > 0:
+            raise AuditError(
+                f"training drove the threshold of layer '{name}' to {value:.3g}, where a neuron fires without input; "
+                "lower tuning_learning_rate or take fewer tuning_epochs"
+            )
+    return found
 
 
 def with_activations(network: nn.Sequential, activation: Callable[[str], nn.Module]) -> nn.Sequential:

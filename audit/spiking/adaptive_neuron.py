@@ -41,6 +41,13 @@ class AdaptiveLIF(LIF):
                 f"below (1 - decay) / decay, decay in [0, 1), not {adaptation} and {decay}"
             )
         self.adaptation, self.decay = adaptation, decay
+        # To fire at half a threshold is to start half full.
+        self.initial = 0.5
+
+    @property
+    def saturation(self) -> float:
+        """The constant current, in thresholds, at which it fires at every time-step in the end."""
+        return 1 / (1 - self.adaptation * self.decay / (1 - self.decay))
 
     def rest(self, like: Tensor) -> Tensor:
         return torch.zeros_like(like).unsqueeze(1).repeat_interleave(2, 1)
@@ -85,24 +92,29 @@ class AdaptiveRate(nn.Module):
     The neuron begins with its threshold at rest, so that over few steps it fires more often than it goes on to. Its
     number of spikes is a staircase in the current: with the half threshold at which it fires, it gives its k-th spike
     where the current is worth k - 1/2. The function runs through these points, and is read from a table, linear between
-    its entries. ``threshold`` is learned, one for the layer.
+    its entries. The threshold is learned, by its logarithm, one for the layer.
     """
 
     rates: Tensor
 
     def __init__(self, threshold: float, adaptation: float, decay: float, time_steps: int) -> None:
         super().__init__()
-        self.threshold = nn.Parameter(torch.tensor(float(threshold)))
-        # The current, in thresholds, that a neuron takes in the end where it fires at every step.
-        self.largest = 1 / (1 - adaptation * decay / (1 - decay))
+        self.log_threshold = nn.Parameter(torch.tensor(float(threshold)).log())
+        neuron = AdaptiveLIF(1.0, adaptation, decay)
+        self.largest = neuron.saturation
         currents = np.linspace(0, self.largest, PROBES)
         probes = torch.from_numpy(currents).float().expand(time_steps, PROBES)
         with torch.no_grad():
-            spikes, _ = AdaptiveLIF(1.0, adaptation, decay)(probes)
+            spikes, _ = neuron(probes)
         counts, first = np.unique(np.maximum.accumulate(spikes.sum(0).numpy()), return_index=True)
         rates = np.concatenate(([0.0], (counts[1:] - 0.5) / time_steps, [1.0]))
         table = np.interp(np.linspace(0, self.largest, ENTRIES), [0.0, *currents[first[1:]], self.largest], rates)
         self.register_buffer("rates", torch.from_numpy(table).float())
+
+    @property
+    def threshold(self) -> Tensor:
+        """Above 0, whatever a step of training does."""
+        return self.log_threshold.exp()
 
     def forward(self, z: Tensor) -> Tensor:
         """Mean currents of any shape -> rates in [0, 1], which grow more slowly than the current."""

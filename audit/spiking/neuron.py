@@ -99,6 +99,11 @@ class LIF(nn.Module):
         self.register_buffer("threshold", torch.as_tensor(threshold, dtype=torch.float32).clone())
         self.leak, self.reset, self.surrogate, self.initial = leak, reset, surrogate or Surrogate(), initial
 
+    @property
+    def saturation(self) -> float:
+        """The constant current, in thresholds, at which it fires at every time-step; where it does not leak."""
+        return 1.0
+
     def rest(self, like: Tensor) -> Tensor:
         """The state before the first time-step, for neurons [B, ...]."""
         start = torch.zeros_like(like)

@@ -14,7 +14,8 @@ from audit.spiking.neuron import LIF
 Substitute = Literal["relu", "clip", "clip-floor", "rate-curve"]
 
 CODER = ""
-KNOTS = torch.linspace(-0.5, 2.5, 61)  # mean currents, in thresholds, at which a rate curve is read
+# The mean currents, in thresholds, at which a rate curve is read: from where, how far beyond saturation, how near.
+FIRST_KNOT, BEYOND, SPACING = -0.5, 1.5, 0.05
 
 
 class Clip(nn.Module):
@@ -47,7 +48,7 @@ class ClipFloor(Clip):
 
 
 class RateCurve(Clip):
-    """A measured curve: ``rates`` at KNOTS, linear between them, level outside."""
+    """A measured curve: ``rates`` at `knots`, linear between them, level outside."""
 
     rates: Tensor
 
@@ -56,9 +57,9 @@ class RateCurve(Clip):
         self.register_buffer("rates", rates.clone())
 
     def forward(self, z: Tensor) -> Tensor:
-        place = (z / self.threshold - float(KNOTS[0])) / float(KNOTS[1] - KNOTS[0])
-        place = place.clamp(0, len(KNOTS) - 1)
-        left = place.detach().floor().clamp(max=len(KNOTS) - 2).long()
+        place = (z / self.threshold - FIRST_KNOT) / SPACING
+        place = place.clamp(0, len(self.rates) - 1)
+        left = place.detach().floor().clamp(max=len(self.rates) - 2).long()
         return torch.lerp(self.rates[left], self.rates[left + 1], place - left)
 
 
@@ -175,16 +176,17 @@ def _activation(substitute: Substitute, answer: Response, steps: int) -> nn.Modu
         case "clip-floor":
             return ClipFloor(threshold, steps, answer.neuron.initial)
         case "rate-curve":
-            return RateCurve(threshold, _curve(answer.current / threshold, answer.rate))
+            return RateCurve(threshold, _curve(answer.neuron, answer.current / threshold, answer.rate))
 
 
-def _curve(current: Tensor, rate: Tensor) -> Tensor:
-    """Mean rate around each knot; where no current fell, that of clip(z, 0, 1). Never falling."""
-    step = float(KNOTS[1] - KNOTS[0])
-    place = ((current.flatten() - float(KNOTS[0])) / step).round().clamp(0, len(KNOTS) - 1).long()
-    count = torch.bincount(place, minlength=len(KNOTS)).float()
+def _curve(neuron: LIF, current: Tensor, rate: Tensor) -> Tensor:
+    """Mean rate around each knot; where no current fell, a straight line to saturation. Never falling."""
+    count_of_knots = round((neuron.saturation + BEYOND - FIRST_KNOT) / SPACING) + 1
+    place = ((current.flatten() - FIRST_KNOT) / SPACING).round().clamp(0, count_of_knots - 1).long()
+    count = torch.bincount(place, minlength=count_of_knots).float()
     total = torch.zeros_like(count).index_add_(0, place, rate.flatten())
-    expected = KNOTS.to(rate.device).clamp(0, 1)
+    knots = FIRST_KNOT + SPACING * torch.arange(count_of_knots, device=rate.device)
+    expected = (knots / neuron.saturation).clamp(0, 1)
     return ((total + expected) / (count + 1)).cummax(0).values
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from audit.spiking.network import SpikingNetwork
 from audit.spiking.neuron import LIF
-from audit.spiking.rates import Affine
+from audit.spiking.rates import Affine, ClipFloor
 from audit.spiking.simulation import WEIGHTED
 
 Scales = Mapping[str, Tensor]
@@ -19,17 +19,16 @@ FACTORS = (4.0, 2.0, 2**0.5, 2**0.25)
 
 
 class ScaledReLU(nn.Module):
-    """clip(z / scale, 0, limit): the rate of a neuron whose spike stands for ``scale``; without a limit, the ANN's."""
+    """max(z / scale, 0): the activation of a neuron whose spike stands for ``scale``."""
 
     scale: Tensor
 
-    def __init__(self, scale: Tensor, limit: float | None) -> None:
+    def __init__(self, scale: Tensor) -> None:
         super().__init__()
         self.register_buffer("scale", scale.clone())
-        self.limit = limit
 
     def forward(self, z: Tensor) -> Tensor:
-        return (z / self.scale).clamp(0, self.limit)
+        return (z / self.scale).clamp(min=0)
 
 
 @dataclass(frozen=True)
@@ -41,16 +40,21 @@ class Found:
     tried: int
 
 
-def scaled_ann(network: SpikingNetwork, scales: Scales, gain: Tensor, limit: float | None = None) -> nn.Sequential:
+def scaled_ann(network: SpikingNetwork, scales: Scales, gain: Tensor, rates: bool = False) -> nn.Sequential:
     """The ANN of the network's weights with `ScaledReLU` for its neurons; ``gain``: of its input coding.
 
     The weights stay as they are: dividing an activation undoes a scale of the layer in front, of weights and biases
-    alike. With ``limit`` 1 its activations are the network's rates, which end at one spike per time-step.
+    alike. With ``rates`` its activations are the network's own: whole spikes over T, at most one per time-step.
     """
     coding = Affine(gain, torch.zeros_like(gain))
     layers: OrderedDict[str, nn.Module] = OrderedDict(coding=coding)
     for name, layer in network.layers.named_children():
-        layers[name] = ScaledReLU(scales[name], limit) if isinstance(layer, LIF) else deepcopy(layer)
+        if not isinstance(layer, LIF):
+            layers[name] = deepcopy(layer)
+        elif rates:
+            layers[name] = ClipFloor(scales[name], network.time_steps, layer.initial)
+        else:
+            layers[name] = ScaledReLU(scales[name])
     return nn.Sequential(layers).eval().requires_grad_(False)
 
 

@@ -63,7 +63,7 @@ class Conversion(Spiking):
     threshold_crop: Annotated[int, Field(ge=0)] = 0
 
     def convert(self, teacher: nn.Sequential, pixels: Tensor, context: DefenseContext) -> SpikingNetwork:
-        """The teacher's weights with thresholds balanced on ``pixels`` uint8 [N, C, H, W]."""
+        """The teacher's weights with thresholds balanced on ``pixels`` uint8 [N, C, H, W]; logits are means over T."""
         network = spiking_twin(teacher, self.encoder, self.time_steps, self.leak, self.reset, self.slope)
         network = network.to(context.device).eval()
         generator = torch.Generator().manual_seed(context.seed)
@@ -78,6 +78,7 @@ class Conversion(Spiking):
             self.threshold_percentile,
             self.threshold_scale,
         )
+        network.output_scale.fill_(1 / self.time_steps)
         return network
 
 

@@ -79,7 +79,10 @@ class NormalisedNetwork(nn.Module):
         return h.unflatten(0, (-1, len(x))).mean(0)
 
     def folded(self, time_steps: int) -> SpikingNetwork:
-        """The spiking network with the running statistics in its weights and biases; in eval(), of ``ann``'s names."""
+        """The spiking network with the running statistics in its weights and biases; in eval(), of ``ann``'s names.
+
+        Its logits are means over time as well.
+        """
         ann: OrderedDict[str, nn.Module] = OrderedDict()
         convolution = False
         for name, layer in self.layers.named_children():
@@ -94,6 +97,7 @@ class NormalisedNetwork(nn.Module):
         )
         for own in network.neurons.values():
             own.threshold.copy_(neuron.threshold)
+        network.output_scale.fill_(1 / time_steps)
         return network.eval()
 
 

@@ -161,7 +161,7 @@ def test_without_shadows_no_signal_that_needs_them_and_none_is_trained() -> None
     where = context()
     found = unshadowed().score_members(spiking(overfit_ann(), MEMBERS), where, replace(CANDIDATES, shadow=never))
     assert set(found.scores) == set(SIGNALS) - {"lira", "rmia"}
-    assert where.notes == {"lira, rmia": "left out, no shadows"}
+    assert where.notes["lira, rmia"] == "left out, no shadows"
 
 
 def test_an_oracle_and_an_ann_are_asked_for_logits_alone() -> None:
@@ -224,37 +224,52 @@ class Told(nn.Module):
 
 
 def test_an_image_of_the_population_counts_against_the_shadows_only_that_did_not_see_it() -> None:
-    target, told = ann(3).eval(), []
+    target, told, where = ann(3).eval(), [], context()
 
     def shadow_of(_: int, images: Images) -> nn.Module:
         told.append(Told(images))
         return told[-1]
 
-    found = replace(ATTACK, shadows=2).score_members(target, context(), replace(CANDIDATES, shadow=shadow_of)).scores
+    found = replace(ATTACK, shadows=2).score_members(target, where, replace(CANDIDATES, shadow=shadow_of)).scores
     # Out of training all of them say 1/3, of candidates and of the population: the ratios are the target's own.
     normal = TASK.normalise(POPULATION.pixels)
     outside = torch.tensor([not all(image.numpy().tobytes() in each.known for each in told) for image in normal])
     assert 0 < int(outside.sum()) < 120
     with torch.no_grad():
         x, z = (
-            target(TASK.normalise(part.pixels)).double().softmax(1).gather(1, part.labels[:, None])[:, 0]
+            (target(TASK.normalise(part.pixels)).double() * where.notes["logits scaled by"])
+            .softmax(1)
+            .gather(1, part.labels[:, None])[:, 0]
             for part in (CANDIDATES.images, POPULATION)
         )
     torch.testing.assert_close(found["rmia"], (x[:, None] >= z[outside]).double().mean(1))
-    odds = log_odds(target(TASK.normalise(CANDIDATES.images.pixels)).double(), CANDIDATES.images.labels).detach()
+    logits = target(TASK.normalise(CANDIDATES.images.pixels)).detach().double() * where.notes["logits scaled by"]
+    odds = log_odds(logits, CANDIDATES.images.labels)
     assert found["lira"].argsort().tolist() == odds.argsort().tolist()
 
 
 def test_time_steps_are_averaged_over_equal_parts_of_t() -> None:
-    target = spiking(overfit_ann(), MEMBERS)
-    found = unshadowed(time_points=3).score_members(target, context(), CANDIDATES).scores
+    target, where = spiking(overfit_ann(), MEMBERS), context()
+    found = unshadowed(time_points=3).score_members(target, where, CANDIDATES).scores
+    scale = where.notes["logits scaled by"]
     x, labels = TASK.normalise(CANDIDATES.images.pixels), CANDIDATES.images.labels
     with torch.no_grad():
-        p = [target(x, time_steps=t).double().softmax(1).gather(1, labels[:, None])[:, 0] for t in (5, 11, 16)]
+        logits = [target(x, time_steps=t).double() * scale for t in (5, 11, 16)]
+    p = [each.softmax(1).gather(1, labels[:, None])[:, 0] for each in logits]
     mean = torch.stack(p).mean(0)
     torch.testing.assert_close(found["time-steps"].sigmoid(), mean, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(found["loss"].exp(), p[-1], rtol=1e-4, atol=1e-6)
     assert "time-steps" not in unshadowed(time_points=1).score_members(target, context(), CANDIDATES).scores
+
+
+@pytest.mark.parametrize("factor", [1e-3, 1e3])
+def test_a_target_that_gives_its_answers_in_another_unit_hides_nothing(factor: float) -> None:
+    target = spiking(overfit_ann(), MEMBERS)
+    plain = ATTACK.score_members(target, context(), CANDIDATES).scores
+    target.output_scale *= factor
+    again = ATTACK.score_members(target, context(), CANDIDATES).scores
+    for signal in SIGNALS:
+        torch.testing.assert_close(again[signal], plain[signal], rtol=1e-4, atol=1e-4)
 
 
 def test_input_dropout_silences_its_share_of_the_inputs_under_a_new_mask_each_time() -> None:

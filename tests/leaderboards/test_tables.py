@@ -357,9 +357,12 @@ def test_what_a_defense_with_a_proof_wrote_down_stands_under_the_accuracies() ->
     }
     result = seed_result()
     proved = result.defenses[1].model_copy(update={"notes": notes})
-    made = record(results=[result.model_copy(update={"defenses": (result.defenses[0], proved)})])
-    text = render(build(made, "accuracy"), "md")
-    assert "conversion: (8, 1e-05)-differential privacy of the training set spent, by its own accountant (RDP;" in text
+    proved_once = result.model_copy(update={"defenses": (result.defenses[0], proved)})
+    text = render(build(record(results=[proved_once]), "accuracy"), "md")
+    assert "conversion: (8, 1e-05)-differential privacy of the training set spent by one target, by its own" in text
+    again = proved_once.model_copy(update={"seed": 1})
+    text = render(build(record((0, 1), results=[proved_once, again]), "accuracy"), "md")
+    assert "spent by one target, (16, 2e-05) by the 2 of all seeds together, by its own accountant (RDP; one" in text
     assert "differential privacy" not in render(build(record(), "accuracy"), "md")
 
 

@@ -106,6 +106,7 @@ def test_a_finished_network_is_an_ordinary_one_with_the_same_answers() -> None:
 def test_the_size_counts_weights_steps_and_biases() -> None:
     network = nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(3, 4, bias=False))
     assert size_in_bits(network, 4) == 4 * (54 + 12) + 32 * (3 + 3) + 32 * 4
+    assert size_in_bits(network, 4, per_channel=False) == 4 * (54 + 12) + 32 * (1 + 3) + 32 * 1
 
 
 def test_one_bit_has_no_symmetric_grid() -> None:

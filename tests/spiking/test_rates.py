@@ -8,8 +8,10 @@ from torch import nn
 
 from audit.spiking.encoding import Encoder
 from audit.spiking.neuron import LIF
-from audit.spiking.rates import KNOTS, Clip, ClipFloor, RateCurve, Substitute, rate_network, responses
+from audit.spiking.rates import FIRST_KNOT, SPACING, Clip, ClipFloor, RateCurve, Substitute, rate_network, responses
 from tests.networks.teachers import exact_snn, generator, rand, small_snn, tiny_target
+
+KNOTS = FIRST_KNOT + SPACING * torch.arange(61)
 
 
 @pytest.mark.parametrize("steps", [4, 16, 256])

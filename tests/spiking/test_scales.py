@@ -65,7 +65,7 @@ def found(network: SpikingNetwork) -> tuple[Found, nn.Sequential]:
     wanted = mean_current(network, QUERIES, None)
 
     def misfit_of(scales: Scales) -> float:
-        return misfit(scaled_ann(network, scales, ONE, limit=1.0), QUERIES, wanted)
+        return misfit(scaled_ann(network, scales, ONE, rates=True), QUERIES, wanted)
 
     result = search_scales(network, misfit_of)
     return result, scaled_ann(network, result.scales, ONE)
@@ -133,22 +133,32 @@ def test_a_folded_batch_norm_is_undone_as_well() -> None:
     assert_the_teacher_up_to_a_factor(found(balanced(folded))[1](QUERIES), folded(QUERIES))
 
 
-def test_scales_that_neither_thresholds_nor_weights_tell_are_searched() -> None:
-    """A reset to zero loses what exceeds the threshold: a neuron gives less than its current says."""
-    ann = teacher(bias=True)
-    network = balanced(ann)
-    for neuron in network.neurons.values():
-        neuron.reset = "hard"
-    wanted = mean_current(network, QUERIES, None)
-    result, recovered = found(network)
+@pytest.mark.parametrize("factors", [(2.0, 0.5, 2.0), (1.0, 2.0, 0.25)])
+def test_scales_planted_far_from_both_beginnings_are_found(factors: tuple[float, ...]) -> None:
+    """Neurons that answer as if their thresholds were others than what stands in the network."""
+    network = balanced(teacher(bias=True))
+    planted = {
+        name: neuron.threshold * factor for (name, neuron), factor in zip(network.neurons.items(), factors, strict=True)
+    }
+    wanted = scaled_ann(network, planted, ONE, rates=True)(QUERIES)
+
+    def misfit_of(scales: Scales) -> float:
+        return misfit(scaled_ann(network, scales, ONE, rates=True), QUERIES, wanted)
+
     thresholds = {name: neuron.threshold for name, neuron in network.neurons.items()}
-    assert result.misfit < 0.9 * misfit(scaled_ann(network, thresholds, ONE, limit=1.0), QUERIES, wanted)
-    assert misfit(recovered, QUERIES, wanted) < misfit(scaled_ann(network, thresholds, ONE), QUERIES, wanted)
+    begun = min(misfit_of(thresholds), misfit_of({name: torch.ones(()) for name in thresholds}))
+    result = search_scales(network, misfit_of)
+    assert result.misfit < 0.1 * begun
+    fresh = rand(64, 2, 8, 8, seed=9)
+    sought = scaled_ann(network, planted, ONE)(fresh)
+    assert misfit(scaled_ann(network, result.scales, ONE), fresh, sought) < 0.1 * misfit(
+        scaled_ann(network, thresholds, ONE), fresh, sought
+    )
 
 
 def test_a_noisy_answer_moves_no_scale() -> None:
-    network = normalised(teacher(bias=True))
-    network.encoder, network.time_steps = Encoder("rate"), 12
+    network = balanced(teacher(bias=True))
+    network.encoder, network.time_steps = Encoder("rate"), 24
     wanted = mean_current(network, QUERIES, torch.Generator().manual_seed(0))
-    result = search_scales(network, lambda s: misfit(scaled_ann(network, s, ONE, limit=1.0), QUERIES, wanted))
-    assert all(0.5 <= float(scale) <= 2 for scale in result.scales.values())
+    result = search_scales(network, lambda s: misfit(scaled_ann(network, s, ONE, rates=True), QUERIES, wanted))
+    assert all(result.scales[name] == neuron.threshold for name, neuron in network.neurons.items())

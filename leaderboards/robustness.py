@@ -73,6 +73,12 @@ class Target:
         numbers = [Number.of(d.accuracy) if d else no_defense("fraction") for d in self.found]
         return over_seeds(numbers, seeds_of(self.record))
 
+    @property
+    def strengths(self) -> list[float]:
+        """The bounds that were tried, in 255ths, rising."""
+        found = {self._one(name).settings.get("levels") for name in attack_names(self.found, KIND)}
+        return sorted(float(levels) for levels in found if isinstance(levels, int | float))
+
     def attacks(self, levels: float) -> list[str]:
         """The evasions of this strength, in the record's order."""
         return [name for name in attack_names(self.found, KIND) if self._one(name).settings.get("levels") == levels]
@@ -134,7 +140,7 @@ def robustness(
     )
     rows: list[tuple[Cell, ...]] = []
     for target in targets:
-        for levels in _strengths(target):
+        for levels in target.strengths:
             head = [target.coding, target.name, f"{target.bits:g}", *([_triple(target.structure)] if several else [])]
             energy = (over_seeds([energy_of(d, c) for d in target.found], seeds_of(target.record)) for c in energies)
             worst = worst_attack(target, levels, notes)
@@ -238,7 +244,7 @@ def _variations(targets: Sequence[Target], width: int) -> list[tuple[Cell, ...]]
     """A row for the range over parameter sets of the loss to FGSM, and of the spikes."""
     rows: list[tuple[Cell, ...]] = []
     for first, group in alike(targets):
-        for levels in _strengths(first):
+        for levels in first.strengths:
             words = (first.coding, first.name, f"{first.bits:g}", f"variation over {len(group)}", strength(levels))
             ranges = [
                 variation([t.number(name, c) if (name := t.fgsm(levels)) else _not_attacked(c) for t in group])
@@ -248,11 +254,6 @@ def _variations(targets: Sequence[Target], width: int) -> list[tuple[Cell, ...]]
             row: list[Cell] = [*(Words(text) for text in words), accuracy, ranges[0], Words("-"), Words("-"), ranges[1]]
             rows.append((*row, *(Words("-") for _ in range(width - len(row)))))
     return rows
-
-
-def _strengths(target: Target) -> list[float]:
-    found = {target._one(name).settings.get("levels") for name in attack_names(target.found, KIND)}
-    return sorted(float(levels) for levels in found if isinstance(levels, int | float))
 
 
 def _not_attacked(column: Column) -> Number:

@@ -76,6 +76,25 @@ def test_without_a_defense_the_track_takes_the_first_of_its_own_that_is_register
     assert [c.name for c in (*before, *after)] == ["quantized-ptq", "quantized"]
 
 
+def test_the_tracks_own_grid_has_a_run_at_every_place(tmp_path: Path) -> None:
+    planned = plan("robustness", base("quantized-ptq,quantized", "robustness-v1"), "", "", tmp_path)
+    assert planned.absent == ()
+    ran = {(p.place.coding, p.place.bits): [c.name for c in p.request.compared] for p in planned.points}
+    assert ran == {
+        (coding, bits): ["quantized" if bits else "quantized-ptq"] for coding in TRACK.codings for bits in TRACK.bits
+    }
+    built = [p.request.settings.build(c) for p in planned.points for c in p.request.compared]
+    assert [defense.bits for defense in built[:5]] == [None, 8, 4, 2, 1]
+    assert {defense.coding for defense in built} == set(TRACK.codings)
+
+
+def test_an_option_for_one_of_the_defenses_holds_where_that_one_runs(tmp_path: Path) -> None:
+    request = base("quantized-ptq,quantized", "robustness-v1", quantized__tuning_epochs="3")
+    planned = plan("robustness", request, "", "", tmp_path)
+    with_it = [p.place.bits for p in planned.points if "quantized.tuning_epochs" in p.request.settings.passed]
+    assert with_it == [8, 4, 2, 1] * 4
+
+
 def test_a_coding_that_a_defense_does_not_take_is_a_reason_and_no_error(tmp_path: Path) -> None:
     planned = plan("robustness", base("surrogate-training"), "surrogate-training", "", tmp_path)
     refused = [place for place in planned.absent if place.coding in ("phase", "latency") and place.bits is None]

@@ -23,7 +23,8 @@ from audit.own_network import OwnNetworks
 from audit.pipeline import prepare_data
 from audit.records import Record
 from audit.registry import ATTACKS, DEFENSES, Component, Registry, unknown
-from audit.run import NO_ATTACK, SEED_LIMIT, chosen_attacks, resolve, run
+from audit.request import NO_ATTACK, SEED_LIMIT, chosen_attacks, resolve
+from audit.run import run
 from audit.settings import GROUPS, Settings
 from audit.store import Store
 from audit.suites import PROFILES

@@ -71,7 +71,7 @@ def audit(
     if not defense and not track:
         raise AuditError("name a defense: --defense privatesnn, or --defense all (python -m audit list)")
     from audit.cli_track import asked_by, run_track
-    from audit.run import resolve
+    from audit.request import resolve
 
     use_threads(threads)
     passed, chosen = passed_settings(set_, image_size), chosen_seeds(seed, seeds)

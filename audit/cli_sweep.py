@@ -34,7 +34,7 @@ def sweep(
     python -m audit sweep --over time_steps=16,32,64
     """
     from audit.cli import out_console, print_table
-    from audit.run import resolve
+    from audit.request import resolve
     from audit.sweep import carry_out, plan
     from audit.sweep_figure import tables_of, write_figure
 

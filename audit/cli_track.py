@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, get_args
 from audit.errors import AuditError
 
 if TYPE_CHECKING:
-    from audit.run import Request
+    from audit.request import Request
 
 
 def asked_by(name: str, defense: str, attack: str) -> tuple[str, str]:

@@ -51,7 +51,8 @@ def write_run(finished: Finished, folder: Path) -> None:
             arrays: dict[str, Any] = {name: tensor.cpu().numpy() for name, tensor in finished.scores.items()}
             np.savez_compressed(work / "scores.npz", **arrays)
             tables = [build(finished.record, name) for name in readable(finished.record)]
-            write_sheet(finished.pictures, work / "pictures.png")
+            for name, pictures in finished.pictures.items():
+                write_sheet(pictures, work / "pictures" / f"{name}.png")
             write_report(finished.record, tables, finished.pictures, work / "report.html")
             finished.record.write(work / "record.json")
             if folder.is_dir():

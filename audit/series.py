@@ -12,7 +12,8 @@ from audit.output import claim, write_run
 from audit.pipeline import prepare_data
 from audit.records import AttackResult, DefenseResult, Record
 from audit.registry import Component
-from audit.run import Request, environment, plain, run
+from audit.request import Request
+from audit.run import environment, plain, run
 from audit.settings import GROUPS
 from audit.store import Store
 

@@ -237,7 +237,7 @@ PROFILES: Mapping[str, Profile] = {
             "data-free-quantization.finetuning_epochs": 10,
             "defense.sample_rate": 0.03,
             "defense.private_epochs": 6,
-            "attack.images_per_class": 20,
+            "attack.images_per_class": 10,
             "direct-inversion.updates": 20,
             "direct-inversion.time_steps": 16,
             "direct-inversion.normalised_rate": 0.05,

@@ -12,7 +12,7 @@ from audit.contracts import Monitor
 from audit.errors import AuditError
 from audit.records import Record
 from audit.registry import Component, unknown
-from audit.run import Request, check_settings
+from audit.request import Request, check_settings
 from audit.series import outcomes
 from audit.settings import GROUPS, WORD, Settings
 from audit.store import Store

@@ -10,7 +10,7 @@ from audit.contracts import Defense, Monitor
 from audit.errors import AuditError
 from audit.records import Record
 from audit.registry import DEFENSES, Component, unknown
-from audit.run import Request, check_settings
+from audit.request import Request, check_settings
 from audit.series import outcomes
 from audit.settings import Settings
 from audit.store import Store

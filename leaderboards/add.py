@@ -8,9 +8,9 @@ from pathlib import Path
 
 from audit.errors import AuditError
 from audit.records import Record
-from leaderboards.archive import PICTURES, SCORES
-from leaderboards.entries import ROOT, Entry, add, remove, row
-from leaderboards.submission import scores_of
+from leaderboards.archive import SCORES
+from leaderboards.entries import ROOT, Entry, add, audited, remove, row
+from leaderboards.submission import pictures_of, scores_of
 from leaderboards.verification import verify_row
 
 
@@ -20,10 +20,10 @@ def add_run(run: Path, root: Path = ROOT) -> list[Entry]:
     names = list(dict.fromkeys(d.defense for result in whole.results for d in result.defenses if d.requested))
     entries: list[Entry] = []
     try:
-        pictures = (run / PICTURES).read_bytes() if (run / PICTURES).is_file() else None
         with tempfile.TemporaryDirectory() as work:
-            checked = [_checked(run, row(whole, name), pictures, Path(work)) for name in names]
+            checked = [_checked(run, row(whole, name), Path(work)) for name in names]
             for entry in checked:
+                pictures = entry.pictures.read_bytes() if entry.pictures is not None else None
                 entries.append(add(entry.record, entry.scores.read_bytes(), pictures, root))
     except BaseException as error:
         for entry in entries:
@@ -34,9 +34,9 @@ def add_run(run: Path, root: Path = ROOT) -> list[Entry]:
     return entries
 
 
-def _checked(run: Path, record: Record, pictures: bytes | None, work: Path) -> Entry:
+def _checked(run: Path, record: Record, work: Path) -> Entry:
     """The row in a folder of its own. Raises AuditError where it is refused."""
-    entry = add(record, scores_of(run / SCORES, record), pictures, work)
+    entry = add(record, scores_of(run / SCORES, record), pictures_of(run, audited(record)), work)
     verdict = verify_row(entry.path)
     if not verdict.accepted:
         found = [finding.detail for finding in verdict.findings if finding.state == "refused"]

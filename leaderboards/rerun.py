@@ -83,7 +83,7 @@ def _on_weights(opened: Opened, targets: Mapping[int, bytes], machine: Machine, 
 def _from_the_beginning(opened: Opened, machine: Machine, trust_code: bool) -> Record:
     """All of it, with a defense whose code is here."""
     from audit.registry import DEFENSES
-    from audit.run import NO_PROTECTION
+    from audit.request import NO_PROTECTION
 
     name = opened.defense
     if name not in DEFENSES.names():

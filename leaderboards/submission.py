@@ -39,8 +39,8 @@ def submit(
     for result in record.results:
         target = f"targets/{name}-seed{result.seed}.safetensors"
         files[target] = _read(run / target)
-    if (run / PICTURES).is_file():
-        files[PICTURES] = _read(run / PICTURES)
+    if (pictures := pictures_of(run, name)) is not None:
+        files[PICTURES] = pictures
     if code is not None:
         files[DEFENSE if about is None else ATTACK] = _read(code)
     pack(files, submission, out)
@@ -61,6 +61,12 @@ def scores_of(path: Path, record: Record) -> bytes:
             return packed({name: stored[name] for name in scores_of_row(record, stored)})
     except (OSError, ValueError) as error:
         raise AuditError(f"cannot read the raw scores {path}: {error}") from error
+
+
+def pictures_of(run: Path, defense: str) -> bytes | None:
+    """The picture grid of a defense, where the run has one. Raises AuditError where it cannot be read."""
+    path = run / "pictures" / f"{defense}.png"
+    return _read(path) if path.is_file() else None
 
 
 def packed(arrays: Mapping[str, np.ndarray]) -> bytes:

@@ -216,7 +216,7 @@ def _beside_the_undefended(record: Record, name: str) -> None:
 
 def suite(opened: Opened) -> str:
     """Every attack of the suites that it names, on the target, its untrained twin and the undefended network."""
-    from audit.run import completed_suites as completed
+    from audit.request import completed_suites as completed
     from audit.suites import SUITES
 
     record = opened.record

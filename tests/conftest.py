@@ -10,7 +10,8 @@ import torch
 from audit.cli import main
 from audit.monitor import SilentMonitor
 from audit.registry import ATTACKS, DEFENSES
-from audit.run import Finished, Request, resolve, run
+from audit.request import Request, resolve
+from audit.run import Finished, run
 from audit.settings import Settings
 from audit.store import Store
 

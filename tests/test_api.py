@@ -39,7 +39,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch, tiny_store: Path, tmp_path: Path) -> N
     smoke = PROFILES["smoke"]
     small = replace(smoke, settings={**smoke.settings, **TINY})
     monkeypatch.setattr(audit.suites, "PROFILES", {**PROFILES, "smoke": small})
-    for module in ("audit.run", "audit.api"):
+    for module in ("audit.request", "audit.api"):
         monkeypatch.setattr(f"{module}.PROFILES", {**PROFILES, "smoke": small})
     monkeypatch.setenv("AUDIT_STORE", str(tiny_store))
     monkeypatch.chdir(tmp_path)

@@ -17,7 +17,7 @@ from audit.data import DATASETS
 from audit.networks.vgg import NETWORKS
 from audit.records import Record
 from audit.registry import ATTACKS, DEFENSES
-from audit.run import SEED_LIMIT
+from audit.request import SEED_LIMIT
 from audit.suites import PROFILES, SUITES, TRACKS
 from tests.conftest import Command, tiny_options
 

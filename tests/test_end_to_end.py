@@ -82,7 +82,7 @@ def test_the_command_writes_record_report_tables_and_targets_and_leaves_no_tempo
               for end in ("csv", "md", "tex")}  # fmt: skip
     targets = {f"targets/{name}-seed0.safetensors" for name in OURS}
     found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    assert found >= {"record.json", "report.html"} | tables | targets
+    assert found >= {"record.json", "report.html", "pictures/privatesnn.png"} | tables | targets
     assert all((folder / name).stat().st_size > 50 for name in found)
     assert {Path(name).suffix for name in found} <= {
         ".json",
@@ -96,6 +96,7 @@ def test_the_command_writes_record_report_tables_and_targets_and_leaves_no_tempo
     }
     assert not [path for path in folder.rglob("*") if path.name.startswith(".")]
     assert len(list((folder / "targets").iterdir())) == len(targets)
+    assert len(list((folder / "pictures").iterdir())) == 1
 
 
 def test_the_command_ends_with_the_tables_and_the_places(audited: tuple[Path, Outcome]) -> None:

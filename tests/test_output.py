@@ -1,17 +1,21 @@
 """The folder of a run: whole or not there."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from safetensors import SafetensorError
 
 from audit.errors import AuditError
 from audit.output import claim, write_run
 from audit.records import Record
+from audit.reporting.grid import Pictures
 from audit.run import Finished
 from tests.conftest import tiny_run
 
-NAMES = {"record.json", "report.html", "tables", "targets"}  # at least
+NAMES = {"record.json", "report.html", "pictures", "tables", "targets"}  # at least
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +48,21 @@ def test_a_run_is_written_to_a_folder_that_is_not_there_yet(finished: Finished, 
     assert _names(folder) >= NAMES
     assert _names(folder.parent) == {"b"}
     assert Record.read(folder / "record.json") == finished.record
+
+
+def test_every_audited_defense_has_a_sheet_of_its_own_grid(finished: Finished, tmp_path: Path) -> None:
+    classes, columns = finished.pictures["none"].classes, finished.pictures["none"].columns
+    larger = Pictures(classes, (*columns, ("reconversion\non larger", columns[0][1])))
+    write_run(replace(finished, pictures={"none": finished.pictures["none"], "larger": larger}), tmp_path / "run")
+    assert _names(tmp_path / "run" / "pictures") == {"none.png", "larger.png"}
+    sheets = [np.asarray(Image.open(tmp_path / "run" / "pictures" / f"{name}.png")) for name in ("none", "larger")]
+    assert sheets[0].shape[0] / len(columns) == pytest.approx(sheets[1].shape[0] / (len(columns) + 1), rel=0.1)
+
+
+def test_a_run_without_pictures_has_no_folder_for_them(finished: Finished, tmp_path: Path) -> None:
+    write_run(replace(finished, pictures={}), tmp_path / "run")
+    assert _names(tmp_path / "run") >= NAMES - {"pictures"}
+    assert "pictures" not in _names(tmp_path / "run")
 
 
 def test_an_empty_folder_that_is_there_already_is_filled_and_not_replaced(finished: Finished, tmp_path: Path) -> None:

@@ -226,13 +226,6 @@ def test_an_interrupted_attack_ends_the_run(stage: Stage, monkeypatch: pytest.Mo
         stage.attacked("interrupted")
 
 
-def test_the_picture_of_a_class_is_the_first_that_there_is(stage: Stage) -> None:
-    from audit.run import _first
-
-    pixels = torch.arange(1, 7, dtype=torch.uint8).reshape(6, 1, 1, 1)
-    assert _first(pixels, torch.tensor([1, 0, 1, 0, 2, 2]), 3).ravel().tolist() == [2, 1, 5]
-
-
 # What is made again
 
 

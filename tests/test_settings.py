@@ -10,7 +10,7 @@ import pytest
 from audit.data import DATASETS
 from audit.errors import AuditError
 from audit.registry import ATTACKS, DEFENSES, Component
-from audit.run import resolve
+from audit.request import resolve
 from audit.settings import GROUPS, Settings, parse_options, validated
 from audit.suites import PROFILES, SUITES
 

@@ -15,7 +15,8 @@ from audit.monitor import SilentMonitor
 from audit.records import Record
 from audit.reporting.headline import headline
 from audit.reporting.lines import Line, Scale, draw_lines, figure_of
-from audit.run import Finished, Request, run
+from audit.request import Request
+from audit.run import Finished, run
 from audit.spiking.files import load_network, weights
 from audit.store import Store, hash_tensors
 from audit.sweep import Sweep, carry_out, plan
@@ -318,7 +319,7 @@ def test_a_run_without_attacks_measures_accuracy_and_energy_and_says_nothing_of_
     assert not [stage for stage in record.stages if stage.name.startswith(("untrained", "gradients", "attack"))]
     assert readable(record) == ("accuracy", "latency", "energy")
     assert {path.stem for path in (out / "tables").iterdir()} == {"accuracy", "latency", "energy"}
-    assert not (out / "pictures.png").exists()
+    assert not (out / "pictures").exists()
     said = headline(record)
     assert said.startswith("dc-cet classifies ")
     assert said.endswith("; no attack was run: what it leaks is unknown.")

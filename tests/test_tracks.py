@@ -11,7 +11,8 @@ from audit.errors import AuditError
 from audit.monitor import SilentMonitor
 from audit.records import Record
 from audit.registry import DEFENSES, register_defense
-from audit.run import Finished, Request, run
+from audit.request import Request
+from audit.run import Finished, run
 from audit.store import Store
 from audit.suites import TRACKS
 from audit.tracks import carry_out, chosen, plan

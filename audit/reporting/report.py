@@ -1,23 +1,20 @@
 """The report of one run: one HTML page, for a browser, a phone, a printer and a screen reader, without a network."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
-from numpy.typing import NDArray
 
 from audit.errors import AuditError
 from audit.records import AttackResult, Record
 from audit.reporting import figures
+from audit.reporting.grid import Image, Pictures, grid_of
 from audit.reporting.headline import headline
 
-MOST_CLASSES = 10
 LONGEST_VALUE = 400
 
 
@@ -69,36 +66,15 @@ class ReportTable(Protocol):
     def footnotes(self) -> Sequence[ReportNote]: ...
 
 
-@dataclass(frozen=True)
-class Pictures:
-    """The paper's Fig. 6: one picture per class and column.
-
-    ``columns`` are (label, uint8 [K, H, W, 3 or 1]) in reading order: the originals, then one per attack and target.
-    A line break in a label separates the attack from the target. Raises ValueError where shapes do not fit.
-    """
-
-    classes: tuple[str, ...]
-    columns: tuple[tuple[str, NDArray[np.uint8]], ...]
-
-    def __post_init__(self) -> None:
-        for label, pixels in self.columns:
-            if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[3] not in (1, 3):
-                raise ValueError(
-                    f"pictures {label!r}: uint8 [K, H, W, 1 or 3] expected, not {pixels.dtype} {pixels.shape}"
-                )
-            if len(pixels) != len(self.classes):
-                raise ValueError(f"pictures {label!r}: {len(pixels)} pictures for {len(self.classes)} classes")
-
-
-def write_report(record: Record, tables: Sequence[ReportTable], pictures: Pictures, path: Path) -> None:
+def write_report(record: Record, tables: Sequence[ReportTable], pictures: Mapping[str, Pictures], path: Path) -> None:
     """Write the page atomically: the file is whole or absent."""
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(render_report(record, tables, pictures), encoding="utf-8")
     temporary.replace(path)
 
 
-def render_report(record: Record, tables: Sequence[ReportTable], pictures: Pictures) -> str:
-    """The page as text. Everything that comes from the record is escaped."""
+def render_report(record: Record, tables: Sequence[ReportTable], pictures: Mapping[str, Pictures]) -> str:
+    """The page as text, ``pictures`` by defense. Everything that comes from the record is escaped."""
     if not record.results:
         raise AuditError("the record holds no results; there is nothing to report")
     jinja = Environment(
@@ -110,6 +86,7 @@ def render_report(record: Record, tables: Sequence[ReportTable], pictures: Pictu
     )
     jinja.filters["duration"] = _duration
     page = jinja.get_template("report.html.jinja")
+    images: dict[str, Image] = {}
     return page.render(
         record=record,
         first=record.results[0],
@@ -118,7 +95,8 @@ def render_report(record: Record, tables: Sequence[ReportTable], pictures: Pictu
         attacked=any(defense.attacks for result in record.results for defense in result.defenses),
         failures=_failures(record),
         tables=[(table, _heads(table), [_spans(row) for row in table.rows]) for table in tables],
-        grid=_grid(pictures),
+        grids=[grid_of(defense, shown, images) for defense, shown in pictures.items()],
+        images=images,
         plots=_plots(record),
         settings=_settings(record),
         components=_components(record),
@@ -168,27 +146,6 @@ def _spans(row: Sequence[ReportCell]) -> list[tuple[ReportCell, int, int]]:
         cells = list(run)
         spans.append((cells[0][1], cells[0][0], len(cells) if isinstance(key, tuple) else 1))
     return spans
-
-
-def _grid(pictures: Pictures) -> dict[str, Any]:
-    """At most ten classes: beyond that the pictures get too small to see what they are for."""
-    shown = pictures.classes[:MOST_CLASSES]
-    columns = []
-    for place, (label, _) in enumerate(pictures.columns):
-        first, *rest = label.split("\n", 1)
-        letter = chr(ord("a") + place) if place < 26 else str(place + 1)
-        columns.append({"letter": letter, "first": first, "second": "".join(rest), "label": label.replace("\n", ", ")})
-    rows = [
-        {
-            "name": name,
-            "cells": [
-                {"uri": figures.png(pixels[place]), "alt": f"{name}: {column['label']}"}
-                for column, (_, pixels) in zip(columns, pictures.columns, strict=True)
-            ],
-        }
-        for place, name in enumerate(shown)
-    ]
-    return {"columns": columns, "rows": rows, "shown": len(shown), "classes": len(pictures.classes)}
 
 
 def _plots(record: Record) -> list[dict[str, Any]]:

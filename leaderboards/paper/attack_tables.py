@@ -146,7 +146,7 @@ def _figure_6(record: Record, paper: Published, pictures: Mapping[str, str]) -> 
         for defense in map(paper.defense_of, panel.systems):
             first, *_, leakage = _distances(record, defense, panel.attack)
             leakage = first if first.missing and isinstance(first, Words) else leakage
-            where = pictures.get(defense) or pictures.get("")
+            where = pictures.get(defense)
             mark = notes.mark(f"Pictures of {defense}: {where}.") if where else ""
             rows.append((Words(panel.panel), Words(defense, mark), leakage, Words(panel.quote)))
     columns = (

@@ -21,8 +21,7 @@ ACCURACY = Column("accuracy, measured", "measured", "fraction", "higher is bette
 @dataclass(frozen=True)
 class Options:
     """``leakage_threshold``: on the scale from 0, an untrained network, to 1, real images; below it, class leakage
-    counts as addressed. ``pictures``: per record, where the reconstructions of a defense can be seen; '' names
-    a sheet of them all.
+    counts as addressed. ``pictures``: per record and defense, where its reconstructions can be seen.
     """
 
     leakage_threshold: float = 0.1

@@ -6,16 +6,16 @@ from pathlib import Path
 
 from audit.errors import AuditError
 from audit.records import Record
-from leaderboards.entries import joined, load_folder
+from leaderboards.entries import UNDEFENDED, joined, load_folder
 
 RECORD = "record.json"
-PICTURES = "pictures.png"
+PICTURES = "pictures"
 WHAT = "the folder of a run, the .json of a record, or a folder of committed rows"
 
 
 @dataclass(frozen=True)
 class Run:
-    """``pictures``: by defense, '' for a sheet of all; only what is there."""
+    """``pictures``: by defense, the grid that shows it; only what is there."""
 
     record: Record
     pictures: Mapping[str, str] = field(default_factory=dict)
@@ -23,21 +23,30 @@ class Run:
 
 def read(path: Path) -> Run:
     """Raises AuditError, in one line, where ``path`` is no run."""
+    if path.name == RECORD and path.is_file():
+        path = path.parent
     if path.is_file():
-        return Run(Record.read(path), _sheet(path.with_name(PICTURES) if path.name == RECORD else _beside(path)))
+        record = Record.read(path)
+        return _run(record, dict.fromkeys(_audited(record), path.with_suffix(".png")))
     if (path / RECORD).is_file():
-        return Run(Record.read(path / RECORD), _sheet(path / PICTURES))
+        record = Record.read(path / RECORD)
+        return _run(record, {name: path / PICTURES / f"{name}.png" for name in _audited(record)})
     entries = load_folder(path) if path.is_dir() else []
     own = [entry for entry in entries if entry.record.submission is None and entry.record.external is None]
     if not own:
         raise AuditError(f"{path} is no run: give {WHAT}")
-    pictures = {entry.defense: str(entry.pictures) for entry in own if entry.pictures is not None}
-    return Run(joined([entry.record for entry in own], str(path)), pictures)
+    whole = joined([entry.record for entry in own], str(path))
+    return _run(whole, {entry.defense: entry.pictures for entry in own if entry.pictures is not None})
 
 
-def _sheet(path: Path) -> dict[str, str]:
-    return {"": str(path)} if path.is_file() else {}
+def _audited(record: Record) -> list[str]:
+    return [defense.defense for result in record.results for defense in result.defenses if defense.requested]
 
 
-def _beside(path: Path) -> Path:
-    return path.with_suffix(".png")
+def _run(record: Record, places: Mapping[str, Path]) -> Run:
+    """Every grid shows the undefended network as well, where the run has it."""
+    pictures = {name: str(path) for name, path in places.items() if path.is_file()}
+    names = {defense.defense for result in record.results for defense in result.defenses}
+    if pictures and UNDEFENDED in names:
+        pictures.setdefault(UNDEFENDED, next(iter(pictures.values())))
+    return Run(record, pictures)

@@ -10,7 +10,7 @@ import pytest
 from audit.errors import AuditError
 from audit.records import Record
 from leaderboards.add import add_run, main
-from leaderboards.archive import SCORES
+from leaderboards.archive import PNG, SCORES
 from leaderboards.entries import add, load, remove, row
 from leaderboards.site.build import write_site
 from leaderboards.site.templates import PICTURE
@@ -103,6 +103,11 @@ def run(good: Contents, tmp_path: Path) -> Path:
     return folder
 
 
+def sheet(side: int) -> bytes:
+    """What is taken for a picture of so many pixels a side."""
+    return PNG + side.to_bytes(4, "big") * 2
+
+
 def spoil(run: Path) -> None:
     """A measurement of the second defense that is not what comes out of the raw scores."""
     whole = Record.read(run / "record.json")
@@ -117,6 +122,27 @@ def test_every_row_of_a_run_is_added(run: Path, tmp_path: Path) -> None:
     entries = add_run(run, tmp_path / "rows")
     assert [entry.defense for entry in entries] == ["data-free-conversion", "privatesnn"]
     assert {entry.path for entry in load(tmp_path / "rows")} == {entry.path for entry in entries}
+
+
+def test_every_row_has_the_pictures_of_its_own_defense(run: Path, tmp_path: Path) -> None:
+    sheets = {"data-free-conversion": sheet(8), "privatesnn": sheet(16)}
+    (run / "pictures").mkdir()
+    for name, content in sheets.items():
+        (run / "pictures" / f"{name}.png").write_bytes(content)
+    entries = add_run(run, tmp_path / "rows")
+    assert {entry.defense: entry.pictures and entry.pictures.read_bytes() for entry in entries} == sheets
+    (run / "pictures" / "privatesnn.png").unlink()
+    [undefended, bare] = add_run(run, tmp_path / "others")
+    assert undefended.pictures is not None
+    assert bare.pictures is None
+
+
+def test_no_row_of_a_run_is_added_where_the_pictures_of_one_are_no_image(run: Path, tmp_path: Path) -> None:
+    (run / "pictures").mkdir()
+    (run / "pictures" / "privatesnn.png").write_bytes(b"<svg>")
+    with pytest.raises(AuditError, match=r"privatesnn is refused: .*is no PNG image"):
+        add_run(run, tmp_path / "rows")
+    assert not (tmp_path / "rows").exists()
 
 
 def test_no_row_of_a_run_is_added_where_one_is_refused(
@@ -152,6 +178,6 @@ def test_the_picture_of_a_submitted_row_is_the_submitter_s(good: Contents, tmp_p
         entry = add(record, good.files[SCORES], PICTURE + b"pixels", tmp_path / str(number))
         pages = write_site([entry], tmp_path / f"site{number}")
         [page] = [path.read_text() for path in pages if path.match(f"rows/*{entry.hash[:8]}*.html")]
-        assert "may hold more defenses than this one." in page
-        said.append("The submitter sent it; whether it shows that run is not checked." in page)
+        assert "A row per set of images, a column per class." in page
+        said.append("The submitter sent it; whether it shows this defense is not checked." in page)
     assert said == [True, False]

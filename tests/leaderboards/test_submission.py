@@ -12,7 +12,7 @@ import pytest
 from audit.errors import AuditError, Unchecked
 from audit.records import External, Submission
 from leaderboards.acceptance import accept, kept
-from leaderboards.archive import RECORD, SCORES
+from leaderboards.archive import PICTURES, RECORD, SCORES, unpack
 from leaderboards.board import boards, table
 from leaderboards.checking import checked
 from leaderboards.entries import add, load, place
@@ -40,6 +40,22 @@ def test_a_run_becomes_an_archive_that_is_accepted_and_the_same_run_the_same_byt
     assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
     assert tree(audited[0]) == before
     assert command("submit", audited[0], "--author", "A", "--licence", "MIT", "--out", tmp_path / "one.zip").code != 0
+
+
+def test_an_archive_holds_the_pictures_of_its_defense_and_of_no_other(
+    audited: tuple[Path, Outcome], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(audited[0], run)
+    own = (run / "pictures" / "privatesnn.png").read_bytes()
+    (run / "pictures" / "dc-cet.png").write_bytes(b"another")
+    submit(run, WHO, tmp_path / "a.zip")
+    _, contents = unpack(tmp_path / "a.zip")
+    assert contents[PICTURES] == own
+    assert {name for name in contents if name.endswith(".png")} == {PICTURES}
+    (run / "pictures" / "privatesnn.png").unlink()
+    submit(run, WHO, tmp_path / "b.zip")
+    assert PICTURES not in unpack(tmp_path / "b.zip")[1]
 
 
 def test_a_row_holds_its_defense_and_the_undefended_network_and_their_raw_scores(good: Contents) -> None:

@@ -1,6 +1,7 @@
 import base64
 import io
 import re
+from collections.abc import Mapping
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -13,8 +14,9 @@ from PIL import Image
 from audit.errors import AuditError
 from audit.records import Record
 from audit.reporting import figures
+from audit.reporting.grid import Pictures
 from audit.reporting.headline import headline
-from audit.reporting.report import Pictures, render_report, write_report
+from audit.reporting.report import render_report, write_report
 from leaderboards.tables import build, readable
 from tests.records_factory import HOSTILE, attack, defense, hostile_record, record, seed_result
 
@@ -51,10 +53,18 @@ def pictures(classes: tuple[str, ...], labels: tuple[str, ...] = ("original", "r
     return Pictures(classes, tuple((x, rng.integers(0, 256, (len(classes), 16, 16, 1), np.uint8)) for x in labels))
 
 
-def page(found: Record, shown: Pictures | None = None) -> str:
-    return render_report(
-        found, [build(found, name) for name in readable(found)], shown or pictures(found.dataset.classes)
-    )
+def page(found: Record, shown: Mapping[str, Pictures] | None = None) -> str:
+    grids = {"privatesnn": pictures(found.dataset.classes)} if shown is None else shown
+    return render_report(found, [build(found, name) for name in readable(found)], grids)
+
+
+def seen(text: str) -> list[tuple[str | None, str]]:
+    """Every picture of the page in reading order: what is said of it, and its data URI."""
+    parsed = Page(text)
+    held = {f"#{image['id']}": image["href"] or "" for image in parsed.all("image")}
+    said = [svg["aria-label"] for svg in parsed.all("svg") if svg.get("role") == "img"]
+    shown = [held[use["href"]] for use in parsed.all("use") if use.get("href") in held]
+    return list(zip(said, shown, strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -116,19 +126,48 @@ def test_failures_are_shown_with_their_whole_reason(ordinary: str) -> None:
 def test_every_picture_has_a_text_and_keeps_its_pixels() -> None:
     found = record()
     shown = pictures(found.dataset.classes)
-    images = Page(page(found, shown)).all("img")
+    text = page(found, {"privatesnn": shown})
+    images = seen(text)
     assert len(images) == 20
-    assert images[1]["alt"] == "zero: reconversion, privatesnn"
-    uri = images[1]["src"] or ""
+    said, uri = images[1]
+    assert said == "zero: reconversion, privatesnn"
     decoded = np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))))
     np.testing.assert_array_equal(decoded, shown.columns[1][1][0, :, :, 0])
-    assert "image-rendering: pixelated" in page(found, shown)
+    assert "image-rendering: pixelated" in text
+
+
+def test_one_grid_stands_open_on_the_page(ordinary: str) -> None:
+    before, _, _ = ordinary.partition("Measurements")
+    assert not Page(before).all("details")
+    assert "<b>Figure 1.</b> privatesnn, one picture per class" in before
+
+
+def test_of_several_grids_the_first_is_open_and_every_figure_has_its_number() -> None:
+    found = record()
+    names = ("privatesnn", "dc-cet", "conversion")
+    shown = {name: pictures(found.dataset.classes, ("original", f"reconversion\non {name}")) for name in names}
+    text = page(found, shown)
+    before, _, after = text.partition("Measurements")
+    assert [grid.get("open", "closed") for grid in Page(before).all("details")] == [None, "closed", "closed"]
+    assert re.findall(r"<summary>(.*)</summary>", before) == list(names)
+    assert [said for said, _ in seen(text)][1::20] == [f"zero: reconversion, on {name}" for name in names]
+    assert re.findall(r"<b>Figure (\d)\.</b>", text) == ["1", "2", "3", "4", "5", "6"]
+    assert "<b>Figure 4.</b> Test accuracy" in after
+    assert Page(text).open == []
+
+
+def test_a_picture_that_several_grids_show_is_in_the_page_once() -> None:
+    found = record()
+    shown = pictures(found.dataset.classes)
+    text = page(found, {"privatesnn": shown, "dc-cet": shown})
+    assert len(seen(text)) == 40
+    assert text.count("data:image/png") == 20
 
 
 def test_ten_of_fifty_classes_are_shown_and_the_page_says_so() -> None:
     classes = tuple(f"a very long class name, number {i}, {'x' * 60}" for i in range(50))
-    text = page(record(), pictures(classes))
-    assert len(Page(text).all("img")) == 20
+    text = page(record(), {"privatesnn": pictures(classes)})
+    assert len(seen(text)) == 20
     assert "The first 10 of 50 classes are shown." in text
     assert "classes are shown" not in page(record())
 
@@ -159,7 +198,7 @@ def test_what_is_missing_for_one_reason_in_several_columns_is_said_once(ordinary
 
 def test_hostile_strings_stay_text() -> None:
     found = hostile_record()
-    text = page(found, pictures((HOSTILE, "b"), (HOSTILE, f"{HOSTILE}\n{HOSTILE}")))
+    text = page(found, dict.fromkeys((HOSTILE, "b"), pictures((HOSTILE, "b"), (HOSTILE, f"{HOSTILE}\n{HOSTILE}"))))
     parsed = Page(text)
     assert parsed.open == []
     assert not parsed.all("script")
@@ -199,7 +238,7 @@ def test_the_same_record_makes_the_same_page_and_leaves_matplotlib_as_it_was(ord
 def test_an_ann_alone_has_no_plots_and_the_page_says_why() -> None:
     seed = seed_result()
     alone = seed.model_copy(update={"defenses": (seed.defenses[0].model_copy(update={"requested": True}),)})
-    text = page(record(results=[alone]), Pictures((), ()))
+    text = page(record(results=[alone]), {})
     assert "<svg" not in text
     assert "No accuracy against T: no target of this run is spiking" in text
     assert "No pictures: no attack of this run made any." in text
@@ -233,7 +272,7 @@ def test_the_report_is_written_whole(tmp_path: Path, ordinary: str) -> None:
     write_report(
         found,
         [build(found, name) for name in readable(found)],
-        pictures(found.dataset.classes),
+        {"privatesnn": pictures(found.dataset.classes)},
         tmp_path / "report.html",
     )
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
@@ -242,4 +281,4 @@ def test_the_report_is_written_whole(tmp_path: Path, ordinary: str) -> None:
 
 def test_a_record_without_results_is_refused() -> None:
     with pytest.raises(AuditError, match="no results"):
-        render_report(record(results=[]), [], Pictures((), ()))
+        render_report(record(results=[]), [], {})

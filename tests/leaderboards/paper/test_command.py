@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from leaderboards.paper import read
 from tests.conftest import Command
 from tests.leaderboards.paper.planted import leaking, run
 from tests.leaderboards.paper.test_layouts import RECORDS
@@ -15,7 +16,8 @@ def folder(tmp_path: Path) -> Path:
     made = tmp_path / "run"
     made.mkdir()
     run(leaking("privatesnn", 0.6)).write(made / "record.json")
-    (made / "pictures.png").write_bytes(b"png")
+    (made / "pictures").mkdir()
+    (made / "pictures" / "privatesnn.png").write_bytes(b"png")
     return made
 
 
@@ -23,7 +25,25 @@ def test_a_run_is_its_folder_or_its_record(command: Command, folder: Path) -> No
     for path in (folder, folder / "record.json"):
         shown = command("tables", path, "--layout", "figure-6", "--format", "csv")
         assert shown.code == 0
-        assert str(folder / "pictures.png") in next(csv.DictReader(io.StringIO(shown.out)))["footnotes"]
+        assert str(folder / "pictures" / "privatesnn.png") in next(csv.DictReader(io.StringIO(shown.out)))["footnotes"]
+
+
+def test_every_defense_of_a_run_has_its_own_pictures_and_the_undefended_network_those_of_another(
+    folder: Path, tmp_path: Path
+) -> None:
+    names = ("data-free-conversion", "dc-cet", "privatesnn", "none")
+    targets = [[t.model_copy(update={"requested": name != names[0]}) for t in leaking(name, 0.6)] for name in names]
+    run(*targets).write(folder / "record.json")
+    (folder / "pictures" / "dc-cet.png").write_bytes(b"png")
+    sheets = {name: str(folder / "pictures" / f"{name}.png") for name in names[1:3]}
+    assert read(folder).pictures == {**sheets, names[0]: sheets["dc-cet"]}
+
+
+def test_the_picture_beside_a_row_is_of_the_defense_that_it_audits(tmp_path: Path) -> None:
+    run(leaking("privatesnn", 0.6)).write(tmp_path / "row.json")
+    assert read(tmp_path / "row.json").pictures == {}
+    (tmp_path / "row.png").write_bytes(b"png")
+    assert read(tmp_path / "row.json").pictures == {"privatesnn": str(tmp_path / "row.png")}
 
 
 def test_a_folder_of_committed_rows_is_one_run(command: Command) -> None:

@@ -173,8 +173,9 @@ def test_table_5_has_every_accounting_and_the_footnote_on_the_unnamed_constants(
 
 def test_figure_6_says_where_the_pictures_lie() -> None:
     measured = run([target("privatesnn", inversion("reconversion", 0.3))])
-    [table] = build("figure-6", [measured], Options(pictures=[{"": "runs/a/pictures.png"}]))
-    assert any("runs/a/pictures.png" in note.text for note in table.footnotes)
+    where = "runs/a/pictures/privatesnn.png"
+    [table] = build("figure-6", [measured], Options(pictures=[{"privatesnn": where}]))
+    assert any(note.text == f"Pictures of privatesnn: {where}." for note in table.footnotes)
     [bare] = build("figure-6", [measured])
     assert any(note.text.startswith("Pictures: none") for note in bare.footnotes)
     assert [r[0].main[:3] for r in table.rows] == ["(a)", "(b)", "(c)", "(c)", "(d)", "(e)", "(e)"]

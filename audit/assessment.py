@@ -1,6 +1,6 @@
 """From evidence to a line of the record: what the auditor makes of what an attack brought back."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,12 +12,14 @@ from audit.contracts import Images, Reconstructions
 from audit.controls import image_controls, noise
 from audit.evidence import Evidence
 from audit.membership import Membership
+from audit.metrics.robustness import FULL_PRECISION, model_size
 from audit.metrics.weights import compare_networks
 from audit.networks.perturbations import margin
 from audit.networks.training import predict
 from audit.observation import Observation, Observer, Yardstick, measure
 from audit.pipeline import Prepared, Target, Trained
-from audit.records import AttackResult, DefenseResult, GradientHealth
+from audit.records import AttackResult, DefenseResult, GradientHealth, Measurement
+from audit.robustness import Contrast, contrast, victims
 from audit.settings import MeasureSettings
 from audit.spiking.files import describe, weights
 from audit.spiking.network import SpikingNetwork
@@ -89,6 +91,12 @@ class Assessor:
                 **values
                 | {"images": len(found.labels), "measurements": measurements, "scores_hash": raw, "flags": flags}
             )
+        if evidence.adversarial is not None:
+            answered = self._contrasted(f"{component.label} on {target}", evidence, network)
+            raw = self._keep(f"{target}/{component.label}", answered)
+            return AttackResult(
+                **values | {"images": len(answered.labels), "measurements": answered.measured(), "scores_hash": raw}
+            )
         if evidence.recovered is not None:
             test = self.data.parts.test
             recovered = evidence.recovered.to(self.shop.device)
@@ -146,7 +154,23 @@ class Assessor:
         made: Callable[[], Artifact] = lambda: Artifact(self.observer.observe(images, labels).tensors())  # noqa: E731
         return Observation.of(self.shop.make("observation", label, self.seed, inputs, made).artifact.tensors)
 
-    def _keep(self, place: str, scores: Observation | Answers) -> str:
+    def _contrasted(self, label: str, evidence: Evidence, network: nn.Module) -> Contrast:
+        """The target's answers to clean and attacked images, whose attack's key stands for both."""
+        changed = evidence.adversarial
+        assert changed is not None
+        inputs = {
+            "code": code("robustness.py", "spiking", "networks"),
+            "split": self.data.split_hash,
+            "attack": evidence.key,
+        }
+
+        def make() -> Artifact:
+            test = victims(self.data.parts.test, len(changed), len(self.data.task.classes))
+            return Artifact(contrast(network, self.data.task, test, changed, self.seed, self.shop.device).tensors())
+
+        return Contrast.of(self.shop.make("contrast", label, self.seed, inputs, make).artifact.tensors)
+
+    def _keep(self, place: str, scores: Observation | Answers | Contrast) -> str:
         tensors = scores.tensors()
         self.scores |= {f"{place}/{name}": tensor for name, tensor in tensors.items()}
         return hash_tensors(tensors)
@@ -196,4 +220,13 @@ def defense_result(
         untrained=tuple(untrained),
         gradients=gradients,
         notes=target.notes,
+        size=size_of(target.network, target.notes),
     )
+
+
+def size_of(network: nn.Module, notes: Mapping[str, Any]) -> Measurement:
+    """Of the weights: what the defense noted as 'size, bits'; else 'bits per weight', or 32, for each."""
+    count = sum(parameter.numel() for parameter in network.parameters())
+    noted = {name: notes.get(name) for name in ("size, bits", "bits per weight")}
+    size, bits = (value if isinstance(value, int | float) and value > 0 else None for value in noted.values())
+    return model_size(count, size / count if size and count else bits or FULL_PRECISION)

@@ -51,6 +51,8 @@ def audit(
     set_: options.Set = None,
     threads: options.Threads = None,
     store: options.StoreRoot = None,
+    track: Annotated[str, typer.Option(help="A grid of runs and one table of them: robustness.")] = "",
+    over: Annotated[str, typer.Option(help="With --track: setting=value,value as one more axis.")] = "",
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     """Audit a spiking network: how accurate it is, what it costs, and what of its training classes it gives away.
@@ -64,16 +66,21 @@ def audit(
 
         out_console.print(f"snn-privacy-audit {__version__}", highlight=False)
         return
-    if not defense:
+    if over and not track:
+        raise AuditError("--over is an axis of a track: --track robustness, or the command sweep")
+    if not defense and not track:
         raise AuditError("name a defense: --defense privatesnn, or --defense all (python -m audit list)")
+    from audit.cli_track import asked_by, run_track
     from audit.request import resolve
 
     use_threads(threads)
     passed, chosen = passed_settings(set_, image_size), chosen_seeds(seed, seeds)
-    request = resolve(
-        defense, attack, dataset, model, profile, chosen, data_root, device, passed, command=command_line()
-    )
-    _execute(request, out, store)
+    asked = asked_by(track, defense, attack) if track else (defense, attack)
+    request = resolve(*asked, dataset, model, profile, chosen, data_root, device, passed, command=command_line())
+    if track:
+        run_track(track, request, defense, over, out, store)
+    else:
+        _execute(request, out, store)
 
 
 @app.command("list")
@@ -86,7 +93,7 @@ def list_(
     from audit.networks.vgg import NETWORKS
     from audit.registry import ATTACKS, DEFENSES
     from audit.settings import all_settings
-    from audit.suites import PROFILES, SUITES
+    from audit.suites import PROFILES, SUITES, TRACKS
 
     listing = {
         "defenses": {name: DEFENSES.get(name).summary for name in DEFENSES.names()},
@@ -94,6 +101,7 @@ def list_(
         "datasets": dict(DATASETS),
         "networks": dict(NETWORKS),
         "suites": {name: f"{suite.summary}: {suite.names}" for name, suite in SUITES.items()},
+        "tracks": {name: track.summary for name, track in TRACKS.items()},
         "profiles": {name: profile.summary for name, profile in PROFILES.items()},
     }
     if with_settings:

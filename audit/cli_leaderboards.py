@@ -118,7 +118,10 @@ def tables(
     ] = None,
     layout: Annotated[
         str,
-        typer.Option(help="Of the PrivateSNN paper: paper-table-1 to -5, figure-5a, figure-5b, figure-6, or all."),
+        typer.Option(
+            help="Of the PrivateSNN paper: paper-table-1 to -5, figure-5a, figure-5b, figure-6, or all; of the "
+            "quantisation paper: quantization-1 to -5, or quantization."
+        ),
     ] = "",
     leaderboard: Annotated[str, typer.Option(help="Instead of a run: a data set, or SUITE/DATASET.")] = "",
     output: Annotated[Format, typer.Option("--format", help="terminal, csv, md, tex or html.")] = "terminal",
@@ -143,25 +146,38 @@ def tables(
 
 def _paper(paths: list[Path], layout: str, output: Format, threshold: float) -> None:
     from leaderboards.paper import Options, build, read, terminal, text
+    from leaderboards.quantization import build as build_quantization
+    from leaderboards.tracks import each_run
 
-    runs = [read(path) for path in paths]
-    options = Options(threshold, [run.pictures for run in runs])
-    for table in build(layout, [run.record for run in runs], options):
+    if layout.startswith("quantization"):
+        made = build_quantization(layout, [read(path).record for path in each_run(paths)])
+    else:
+        runs = [read(path) for path in paths]
+        made = build(layout, [run.record for run in runs], Options(threshold, [run.pictures for run in runs]))
+    for table in made:
         print_text(terminal(table, out_console.width) if output == "terminal" else text(table, output))
 
 
 def _own_tables(paths: list[Path], output: Format) -> None:
-    """As in the report of each run."""
+    """As in the report of each run; of a track, the table that its runs make together."""
     from audit.cli import print_table
     from leaderboards.paper import read
-    from leaderboards.tables import build, readable, render
+    from leaderboards.robustness import table as robustness
+    from leaderboards.tables import Table, build, readable, render
+    from leaderboards.tracks import read_track
 
-    for run in map(read, paths):
-        for table in (build(run.record, name) for name in readable(run.record)):
-            if output == "terminal":
-                print_table(table)
-            else:
-                print_text(render(table, output))
+    made: list[Table] = []
+    for path in paths:
+        if (track := read_track(path)) is not None:
+            made.append(robustness(track.records, track.absent))
+            continue
+        record = read(path).record
+        made += [build(record, name) for name in readable(record)]
+    for table in made:
+        if output == "terminal":
+            print_table(table)
+        else:
+            print_text(render(table, output))
 
 
 def _boards(leaderboard: str, output: Format, records: Path) -> None:

@@ -49,6 +49,16 @@ class Task:
         low, high = self.input_range
         return pixels.to(torch.float32) * ((high - low) / 255) + low
 
+    def around(self, images: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+        """The lowest and the highest value that each pixel of ``images``, float in the input range, may take.
+
+        ``epsilon`` is a share of the range: an L-infinity bound in units of pixels in [0, 1]. Attacks and the harness
+        take the bound from here, so that it holds to the last bit.
+        """
+        low, high = self.input_range
+        reach = epsilon * (high - low)
+        return (images - reach).clamp(min=low), (images + reach).clamp(max=high)
+
 
 class Monitor(Protocol):
     """Where a component reports; it never influences a result."""
@@ -166,6 +176,13 @@ class MembershipScores:
     scores: dict[str, Tensor]
 
 
+@dataclass(frozen=True)
+class Adversarial:
+    """Evidence of an evasion: ``images`` float [N, C, H, W] in the input range, one for each handed over, in order."""
+
+    images: Tensor
+
+
 class NotApplicable(Exception):
     """Raised by an attack that has nothing to say about this kind of target; recorded with its reason."""
 
@@ -195,4 +212,19 @@ class WeightRecovery(Protocol):
     def recover(self, target: nn.Module, context: AttackContext) -> nn.Sequential: ...
 
 
-Attack = Inversion | MembershipInference | WeightRecovery
+class Evasion(Protocol):
+    """Changes images that the target knows by so little that nobody minds, and it errs.
+
+    ``images``: how many of the auditor's labelled test images it is handed, none of them private. ``epsilon``: how far
+    a pixel may move, as a share of the input range; the harness checks it by `Task.around`.
+    """
+
+    @property
+    def images(self) -> int: ...
+    @property
+    def epsilon(self) -> float: ...
+
+    def evade(self, target: Any, context: AttackContext, images: Images) -> Adversarial: ...
+
+
+Attack = Inversion | MembershipInference | WeightRecovery | Evasion

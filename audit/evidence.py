@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from audit.contracts import (
     Access,
+    Adversarial,
     Attack,
     AttackContext,
     Images,
@@ -25,6 +26,7 @@ from audit.observation import first_per_class
 from audit.pipeline import Prepared, Subject, fingerprint, plain_json
 from audit.records import Status
 from audit.registry import Component
+from audit.robustness import victims
 from audit.settings import Settings
 from audit.spiking.files import build, describe, weights
 from audit.spiking.network import SpikingNetwork
@@ -43,7 +45,7 @@ class Evidence:
     """What an attack brought back, or why it brought back nothing.
 
     ``tensors``: images and labels of an inversion, scores by signal of a membership inference, weights of a recovered
-    network, whose layers ``description`` holds.
+    network, whose layers ``description`` holds, the changed images of an evasion.
     """
 
     component: Component[Attack]
@@ -61,6 +63,11 @@ class Evidence:
         if "images" not in self.tensors:
             return None
         return Reconstructions(self.tensors["images"], self.tensors["labels"])
+
+    @property
+    def adversarial(self) -> Tensor | None:
+        """The changed images of an evasion that ran, one for each of `audit.robustness.victims`."""
+        return self.tensors.get("adversarial")
 
     @property
     def recovered(self) -> nn.Module | None:
@@ -82,9 +89,11 @@ def attack(
 ) -> Evidence:
     """Run an attack on a copy of the subject; a failure is evidence with a reason.
 
-    ``inquiry`` is for membership inference; without it that attack does not apply.
+    ``inquiry`` is there for a network that was trained: without it there are no members to infer and no accuracy to
+    lose, and membership inference and evasion do not apply.
     """
     settings = options.build(component)
+    evades = component.evidence == "adversarial"
     values: dict[str, Any] = {"component": component, "settings": asdict(settings)}
 
     def make() -> Artifact:
@@ -93,9 +102,10 @@ def attack(
         monitor = Deadline(shop.monitor, options.group("measure").attack_seconds)
         context = AttackContext(data.task, seed, shop.device, monitor, leaked)
         handed = copy if component.access is Access.WEIGHTS else _oracle(copy, component.access, context)
+        images = victims(data.parts.test, settings.images, len(data.task.classes)) if evades else None
         try:
             with shop.monitor.steps(f"attack {component.label} on {subject.name}", 1):
-                artifact = _run(settings, handed, context, inquiry)
+                artifact = _run(settings, handed, context, inquiry, images)
             artifact.document["notes"] = plain_json(context.notes)
         except (NotApplicable, OutOfTime):
             raise
@@ -108,7 +118,7 @@ def attack(
         "settings": [component.name, asdict(settings)],
         "target": subject.key,
         "task": asdict(data.task),
-        "split": data.split_hash if hasattr(settings, "leaked_images") else None,
+        "split": data.split_hash if evades or hasattr(settings, "leaked_images") else None,
         "inquiry": inquiry.key if inquiry is not None and component.evidence == "membership" else None,
     }
     try:
@@ -131,7 +141,9 @@ def attack(
     )
 
 
-def _run(settings: Any, target: Any, context: AttackContext, inquiry: Inquiry | None) -> Artifact:
+def _run(
+    settings: Any, target: Any, context: AttackContext, inquiry: Inquiry | None, images: Images | None
+) -> Artifact:
     """Call the one method that the attack has, and check what comes back."""
     if hasattr(settings, "reconstruct"):
         found = settings.reconstruct(target, context)
@@ -143,6 +155,12 @@ def _run(settings: Any, target: Any, context: AttackContext, inquiry: Inquiry | 
             raise TypeError(f"a {type(network).__name__} came back, not a network of torch.nn.Sequential")
         _check_network(network, context)
         return Artifact(weights(network), {"network": describe(network)})
+    if images is not None:
+        if inquiry is None:
+            raise NotApplicable("nothing was trained: this network has no accuracy to lose")
+        evaded = settings.evade(target, context, images)
+        _check_bound(evaded, context.task, images, settings.epsilon)
+        return Artifact({"adversarial": evaded.images.detach().cpu()})
     if inquiry is None:
         raise NotApplicable("no candidates: nothing was trained on for this network")
     asked = inquiry.candidates()
@@ -195,6 +213,20 @@ def _check_scores(found: MembershipScores, candidates: int) -> None:
             raise ValueError(f"'{name}': {scores.dtype} of shape {tuple(scores.shape)}, not floats ({candidates},)")
         if not torch.isfinite(scores).all():
             raise ValueError(f"'{name}': a score is not finite")
+
+
+def _check_bound(found: Adversarial, task: Task, images: Images, epsilon: float) -> None:
+    """Raises TypeError or ValueError where a pixel of an evasion moved farther than its bound, or left the range."""
+    if not isinstance(found, Adversarial):
+        raise TypeError(f"a {type(found).__name__} came back, not Adversarial")
+    clean, changed = task.normalise(images.pixels), found.images.detach().cpu()
+    if changed.dtype != torch.float32 or changed.shape != clean.shape:
+        expected = tuple(clean.shape)
+        raise ValueError(f"images are {changed.dtype} of shape {tuple(changed.shape)}, not torch.float32 {expected}")
+    lower, upper = task.around(clean, epsilon)
+    outside = int((~((changed >= lower) & (changed <= upper))).flatten(1).any(1).sum())
+    if outside:  # what is not finite is outside as well
+        raise ValueError(f"{outside} of {len(clean)} images leave the bound, {255 * epsilon:g}/255, or the input range")
 
 
 def _check_images(found: Reconstructions, task: Task, images_per_class: int) -> None:

@@ -14,6 +14,8 @@ from audit.errors import AuditError
 from audit.networks.vgg import NETWORKS, vgg
 from audit.observation import EVALUATOR_DISTANCE, INCEPTION_DISTANCE, Observation, Yardstick, measure
 from audit.records import AttackResult, Measurement, Record, SeedResult
+from audit.robustness import KINDS as CONTRASTS
+from audit.robustness import Contrast
 from audit.store import hash_tensors
 from audit.zips import Limits, read_members
 
@@ -83,6 +85,9 @@ def recomputed(record: Record, scores: Mapping[str, Tensor]) -> Iterator[tuple[s
                 raise AuditError(f"the raw scores of {place} do not have the hash that the record names")
             if attack.evidence == "membership":
                 yield place, _answers(own, place, record).measured()
+                continue
+            if attack.evidence == "adversarial":
+                yield place, _contrast(own, place, attack, len(record.dataset.classes)).measured()
                 continue
             classes = record.dataset.classes
             found = _observation(own, place, len(classes))
@@ -225,6 +230,22 @@ def _answers(own: Mapping[str, Tensor], place: str, record: Record) -> Answers:
         others = len(own["members"]) - members
         raise AuditError(f"{place}: {members} members and {others} others among its candidates, not {asked} of each")
     return Answers.of(own)
+
+
+def _contrast(own: Mapping[str, Tensor], place: str, attack: AttackResult, classes: int) -> Contrast:
+    """Raises AuditError where what a stranger calls the answers under an evasion are none."""
+    _check(own, place, ("labels", *CONTRASTS[:2]), CONTRASTS[2:])
+    labels = own["labels"]
+    if labels.dtype != torch.int64 or not ((labels >= 0) & (labels < classes)).all() or len(labels) != attack.images:
+        raise AuditError(f"{place}: labels are not those of {attack.images} images of {classes} classes")
+    for name, rows in own.items():
+        shape, kind = ((classes,), torch.float32) if name in CONTRASTS[:2] else ((), torch.float64)
+        if name != "labels" and (tuple(rows.shape[1:]) != shape or rows.dtype != kind):
+            raise AuditError(f"{place}: {name[:80]} holds {rows.dtype} of shape {list(rows.shape)}")
+    try:
+        return Contrast.of(own)
+    except ValueError as error:
+        raise AuditError(f"{place}: {error}") from error
 
 
 def _check(own: Mapping[str, Tensor], place: str, needed: tuple[str, ...], others: tuple[str, ...]) -> None:

@@ -36,7 +36,7 @@ def _not_us(author: str) -> str:
     return author
 
 
-EvidenceKind = Literal["images", "membership", "weights"]
+EvidenceKind = Literal["images", "membership", "weights", "adversarial"]
 Link = Annotated[str, Field(pattern=r"^https?://[^\s<>\"']+$", max_length=300)]
 Line = Annotated[
     str, Field(min_length=1, max_length=80, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$"), AfterValidator(_seen)
@@ -166,6 +166,7 @@ class DefenseResult(_Model):
     gradients: GradientHealth | None = None
     flags: tuple[str, ...] = Field(default=(), description="findings that weaken the row: see audit.flags")
     notes: dict[str, Any] = Field(default_factory=dict)
+    size: Measurement | None = Field(default=None, description="of its weights, in bits; None in older records")
 
 
 class SeedResult(_Model):
@@ -252,6 +253,8 @@ class Record(_Model):
                 yield from ((f"{where}/accuracy@{steps}", m) for steps, m in defense.accuracy_over_time)
                 if defense.energy is not None:
                     yield from ((f"{where}/{m.name}", m) for m in defense.energy.measurements)
+                if defense.size is not None:
+                    yield f"{where}/{defense.size.name}", defense.size
                 for target, attacks in ((where, defense.attacks), (f"{where} (untrained)", defense.untrained)):
                     for attack in attacks:
                         yield from ((f"{target}/{attack.attack}/{m.name}", m) for m in attack.measurements)

@@ -26,7 +26,12 @@ FROM_FILE = "_audit_file_"
 # A name is a settings group, a word on the command line, and part of a file's name.
 NAME = re.compile(r"[A-Za-z0-9]+([_-][A-Za-z0-9]+)*")
 RESERVED = ("all", "attack", "data", "defense", "evaluator", "measure", "teacher")
-EVIDENCE: Mapping[str, EvidenceKind] = {"reconstruct": "images", "score_members": "membership", "recover": "weights"}
+EVIDENCE: Mapping[str, EvidenceKind] = {
+    "reconstruct": "images",
+    "score_members": "membership",
+    "recover": "weights",
+    "evade": "adversarial",
+}
 C = TypeVar("C", Attack, Defense)
 
 _log = logging.getLogger(__name__)

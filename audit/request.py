@@ -38,13 +38,17 @@ class Request:
     device: torch.device
     settings: Settings
     command: str
+    baselines: bool = True
 
     @property
     def compared(self) -> tuple[Component[Defense], ...]:
         """The baselines of the requested defenses, each before the first that names it, and the defenses themselves.
 
         A defense has the undefended conversion among them, every attack's positive control, unless it is undefended.
+        Without ``baselines``, the defenses alone.
         """
+        if not self.baselines:
+            return self.defenses
         ordered: dict[str, Component[Defense]] = {}
         for component in self.defenses:
             control = () if component.name in NO_PROTECTION else (UNDEFENDED,)

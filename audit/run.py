@@ -142,14 +142,16 @@ def audit_seed(shop: Workshop, data: Prepared, request: Request, seed: int) -> S
             gradients = examine_gradients(shop, data, target, seed)
             measured.append(defense_result(target, results, nulls, gradients, component in request.defenses))
             advance()
-    sizes = [result.images // len(data.task.classes) for defense in measured for result in defense.attacks]
+    images = [result for defense in measured for result in defense.attacks if result.evidence == "images"]
+    sizes = [result.images // len(data.task.classes) for result in images]
+    leaks = any(component.evidence != "adversarial" for component in request.attacks)
     per_class = max(sizes, default=0) or len(data.parts.test) // len(data.task.classes)
     result = SeedResult(
         seed=seed,
         teacher=teacher.info,
         evaluator=evaluators[0].info,
         second_evaluator=evaluators[1].info,
-        controls=assessor.controls(per_class) if request.attacks else (),
+        controls=assessor.controls(per_class) if leaks else (),
         defenses=judged(measured, UNDEFENDED) if request.attacks else tuple(measured),
     )
     return SeedAudit(result, targets, evidence, assessor.scores)

@@ -48,6 +48,25 @@ CLASS_LEAKAGE_1 = (
     Entry("weight-recovery"),
 )
 
+# L-infinity bounds of an evasion, in 255ths of the pixel range, by the quantisation paper's numbers.
+STRENGTHS: Mapping[str, int] = {"I": 2, "II": 8, "III": 16}
+EVASION = "evasion"
+BY_GRADIENT: Mapping[str, Mapping[str, Any]] = {
+    "fgsm": {"method": "fgsm"},
+    "pgd": {"method": "pgd"},
+    "apgd": {"method": "apgd"},
+    "transfer": {"method": "pgd", "gradient": "reconverted"},
+}
+
+ROBUSTNESS_1 = tuple(
+    entry
+    for number, levels in STRENGTHS.items()
+    for entry in (
+        *(Entry(EVASION, f"{name} {number}", {**settings, "levels": levels}) for name, settings in BY_GRADIENT.items()),
+        Entry("square-evasion", number, {"levels": levels}),
+    )
+)
+
 SUITES: Mapping[str, Suite] = {
     "class-leakage-v1": Suite(
         "the paper's two attacks, and adaptive ones with weights, with scores and with labels", CLASS_LEAKAGE_1
@@ -57,10 +76,44 @@ SUITES: Mapping[str, Suite] = {
         (*CLASS_LEAKAGE_1, Entry("scale-search")),
     ),
     "membership-v1": Suite("who was in the training set", (Entry("membership-inference"),)),
+    "robustness-v1": Suite(
+        "images changed by at most 2, 8 and 16 of 255 levels: by gradients, by transfer, by scores", ROBUSTNESS_1
+    ),
     "paper-v1": Suite("PrivateSNN's two attack scenarios", (Entry("reconversion"), Entry("direct-inversion"))),
 }
 # What --attack all means today.
 CURRENT = ("class-leakage-v2", "membership-v1")
+
+
+@dataclass(frozen=True)
+class Track:
+    """A grid of runs that make one table: every coding of the image by every number of bits per weight.
+
+    ``suite`` attacks each. ``before``: what stands for the network in full precision, ``after``: for the quantised one,
+    the first that is registered; another may be asked for. ``settings`` hold for every run.
+    """
+
+    summary: str
+    suite: str
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+    codings: tuple[str, ...]
+    bits: tuple[int | None, ...]
+    settings: Mapping[str, str]
+
+
+# Coders without a sign take pixels in [0, 1]: all do, so that one teacher serves them.
+TRACKS: Mapping[str, Track] = {
+    "robustness": Track(
+        "accuracy lost to evasion before and after quantisation, for every coding of the image",
+        "robustness-v1",
+        ("quantized-ptq", "conversion"),
+        ("quantized",),
+        ("direct", "unsigned-rate", "phase", "latency"),
+        (None, 8, 4, 2, 1),
+        {"data.normalisation": "unit"},
+    )
+}
 
 
 @dataclass(frozen=True)
@@ -127,6 +180,12 @@ PROFILES: Mapping[str, Profile] = {
             "label-only-inversion.queries_per_image": 200,
             "membership-inference.shadows": 1,
             "measure.reference_images": 1000,
+            "attack.images": 50,
+            "evasion.steps": 5,
+            "evasion.encodings": 1,
+            "evasion.widths": "2",
+            "evasion.shapes": "arctan",
+            "square-evasion.queries_per_image": 50,
         },
         {
             "tinyimagenet": {
@@ -193,6 +252,10 @@ PROFILES: Mapping[str, Profile] = {
             "label-only-inversion.queries_per_image": 120,
             "membership-inference.shadows": 1,
             "membership-inference.masks": 4,
+            "attack.images": 200,
+            "evasion.steps": 10,
+            "evasion.encodings": 2,
+            "square-evasion.queries_per_image": 200,
         },
     ),
     "paper": Profile(

@@ -12,7 +12,7 @@ from audit.records import Direction, Measurement, Status
 
 SHORT = 30
 # What may be below 0 although its unit says otherwise: a difference of two proportions, an unbiased estimate.
-SIGNED = ("train/test gap", "KID")
+SIGNED = ("train/test gap", "KID", "accuracy loss")
 NEVER_NEGATIVE = ("ratio", "pJ", "spikes", "operations", "time-steps", "distance", "times real-to-real")
 UNITS = {"fraction": "%", "points": "percentage points"}
 DIRECTIONS: dict[str, str] = {

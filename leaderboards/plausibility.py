@@ -208,6 +208,8 @@ def _attack(attack: AttackResult, classes: int, tests: int) -> Iterator[str]:
         yield "it is 'ok', but has a reason, no hash or no measurements"
     per_class = attack.settings.get("images_per_class")
     wanted = per_class * classes if attack.evidence == "images" and isinstance(per_class, int) else 0
+    if attack.evidence == "adversarial":
+        wanted = min(int(attack.settings.get("images", tests)), tests)
     if attack.images != wanted and (attack.evidence != "images" or per_class is not None):
         yield f"{attack.images} images, not {wanted}"
     if (attack.scores_hash is None) != (attack.evidence == "weights"):

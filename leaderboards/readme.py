@@ -1,9 +1,9 @@
 """Regenerate the tables of README.md and docs/results.md from their records: ``python -m leaderboards.readme``.
 
 A block begins with ``<!-- tables: leaderboards/records/SUITE/DATASET -->`` and ends with ``<!-- /tables -->``; the path
-is relative to the page, and names a record or a folder of rows that came out of one run. What lies between is replaced
-by every table to read, or by those that are named after the path, the paper's layouts among them:
-``records/paper-v1/cifar10 verdict accuracy paper-table-2``.
+is relative to the page, and names a record, a folder of rows that came out of one run, or the folder of a track. What
+lies between is replaced by every table to read, or by those that are named after the path, the papers' layouts among
+them: ``records/paper-v1/cifar10 verdict accuracy paper-table-2``, ``tracks/robustness/cifar10 quantization-2``.
 """
 
 import argparse
@@ -17,19 +17,28 @@ from audit.records import Record
 from leaderboards.entries import joined, load_folder
 from leaderboards.paper.layouts import LAYOUTS
 from leaderboards.paper.layouts import build as layout
+from leaderboards.quantization import build as quantization
+from leaderboards.robustness import table as robustness
 from leaderboards.tables import build, readable, render
+from leaderboards.tracks import Track, read_track
 
 BEGIN = re.compile(r"^<!-- tables: (?P<path>\S+)(?P<names>( [a-z0-9-]+)*) -->$", re.MULTILINE)
 END = "<!-- /tables -->"
 PAGES = (Path("README.md"), Path("docs/results.md"))
 
 
-def block(record: Record, source: str, names: Sequence[str]) -> str:
-    """The tables as Markdown, under the command that made the record; no ``names``: all that are to read."""
+def block(record: Record, source: str, names: Sequence[str], track: Track | None = None) -> str:
+    """The tables as Markdown, under the command that made the record; no ``names``: all that are to read.
+
+    Of a ``track``, ``record`` is its first one.
+    """
     command = "\n".join(" ".join(line.split()) for line in record.command.splitlines())
     if "<!--" in command or "```" in command:
         raise AuditError(f"the command in {source} cannot be shown in Markdown: {command!r}")
-    tables = "\n".join(_tables(record, name) for name in names or readable(record))
+    if track is not None:
+        tables = "\n".join(_of_a_track(track, name) for name in names or ("robustness",))
+    else:
+        tables = "\n".join(_tables(record, name) for name in names or readable(record))
     origin = f"Made from [`{source}`]({source}) by `python -m leaderboards.readme`; the record was made by"
     return f"{origin}\n\n```sh\n{command}\n```\n\n{tables}"
 
@@ -38,6 +47,12 @@ def _tables(record: Record, name: str) -> str:
     if name in LAYOUTS:
         return "\n".join(render(table, "md") for table in layout(name, [record]))
     return render(build(record, name), "md")
+
+
+def _of_a_track(track: Track, name: str) -> str:
+    if name == "robustness":
+        return render(robustness(track.records, track.absent), "md")
+    return "\n".join(render(table, "md") for table in quantization(name, track.records))
 
 
 def regenerate(readme: Path) -> str:
@@ -53,8 +68,11 @@ def regenerate(readme: Path) -> str:
         following = BEGIN.search(text, begin.end())
         if end < 0 or (following is not None and following.start() < end):
             raise AuditError(f"{readme}: the block of {source} has no '{END}'")
-        record = _record(readme.parent / source)
-        done += text[position : begin.end()] + "\n\n" + block(record, source, begin["names"].split()) + "\n" + END
+        track = read_track(readme.parent / source)
+        record = track.records[0] if track is not None and track.records else _record(readme.parent / source)
+        done += (
+            text[position : begin.end()] + "\n\n" + block(record, source, begin["names"].split(), track) + "\n" + END
+        )
         position = end + len(END)
     if position == 0:
         raise AuditError(f"{readme} holds no block '<!-- tables: leaderboards/records/PATH/record.json -->'")

@@ -27,11 +27,14 @@ from leaderboards.lookups import (
     time_steps_of,
 )
 from leaderboards.rendering import Format, plain, render
+from leaderboards.robustness import robustness
 
 __all__ = ["FORMATS", "NAMES", "Table", "build", "plain", "readable", "render", "write_all"]
 
 NAMES = ("verdict", "accuracy", "latency", "leakage", "details", "membership", "weights", "energy", "ablation")
 WITHOUT_ATTACKS = ("accuracy", "latency", "energy")
+# Of a record with evasions alone, and, of one with other attacks as well, beside its own.
+ROBUSTNESS = "robustness"
 FORMATS: tuple[Format, ...] = ("csv", "md", "tex")
 
 ABLATION = {"data-free-conversion": "DC", "dc-cet": "DC + CET", "privatesnn": "DC + CET + OD"}
@@ -67,9 +70,10 @@ def build(record: Record, name: str) -> Table:
         "weights": lambda record, notes: _of("weights", "Recovered weights", record, notes, weights(record)),
         "energy": _energy,
         "ablation": _ablation,
+        ROBUSTNESS: lambda record, notes: _of(ROBUSTNESS, "Robustness", record, notes, robustness([record], notes)),
     }
     if name not in builders:
-        raise AuditError(f"unknown table {name!r}; known: {', '.join(NAMES)}")
+        raise AuditError(f"unknown table {name!r}; known: {', '.join((*NAMES, ROBUSTNESS))}")
     if not record.results:
         raise AuditError("the record holds no results; there is nothing to tabulate")
     return builders[name](record, Footnotes())
@@ -77,8 +81,9 @@ def build(record: Record, name: str) -> Table:
 
 def tabulated(record: Record) -> tuple[str, ...]:
     """The tables that a record has something for: of a run without attacks none that is about leakage."""
-    attacked = any(defense.attacks for result in record.results for defense in result.defenses)
-    return NAMES if attacked else WITHOUT_ATTACKS
+    kinds = {attack.evidence for result in record.results for d in result.defenses for attack in d.attacks}
+    evasions = (ROBUSTNESS,) if "adversarial" in kinds else ()
+    return (*evasions, *(NAMES if kinds - {"adversarial"} else WITHOUT_ATTACKS))
 
 
 def readable(record: Record) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from audit.networks.vgg import NETWORKS
 from audit.records import Record
 from audit.registry import ATTACKS, DEFENSES
 from audit.request import SEED_LIMIT
-from audit.suites import PROFILES, SUITES
+from audit.suites import PROFILES, SUITES, TRACKS
 from tests.conftest import Command, tiny_options
 
 ROOT = Path(audit.__file__).parents[1]
@@ -257,6 +257,7 @@ def test_the_list_holds_everything_that_is_registered_with_a_line_each(command: 
         "datasets": sorted(DATASETS),
         "networks": sorted(NETWORKS),
         "suites": sorted(SUITES),
+        "tracks": sorted(TRACKS),
         "profiles": sorted(PROFILES),
     }
     for entries in listing.values():

@@ -12,7 +12,7 @@ from audit.errors import AuditError
 from audit.registry import ATTACKS, DEFENSES, Component
 from audit.request import resolve
 from audit.settings import GROUPS, Settings, parse_options, validated
-from audit.suites import PROFILES
+from audit.suites import PROFILES, SUITES
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def test_zero_is_refused_where_nothing_would_happen(key: str) -> None:
 @pytest.mark.parametrize("dataset", sorted(DATASETS))
 @pytest.mark.parametrize("profile", sorted(PROFILES))
 def test_every_profile_sets_every_component_for_every_data_set(profile: str, dataset: str) -> None:
-    request = resolve("all", "all", dataset, None, profile, (0,), None, "cpu", {}, "")
+    request = resolve("all", ",".join(SUITES), dataset, None, profile, (0,), None, "cpu", {}, "")
     settings = request.settings
     components: list[Component[Any]] = [*request.compared, *request.attacks]
     parts = [settings.build(component) for component in components]

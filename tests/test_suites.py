@@ -10,8 +10,8 @@ from audit.store import digest
 from audit.suites import SUITES
 from tests.conftest import tiny_request
 
-# Needs public images: in no suite.
-OPTIONAL = {"generative-inversion"}
+# Needs public images: in no suite. And what is about robustness and no part of the privacy audit.
+OPTIONAL = {"generative-inversion", "evasion", "square-evasion"}
 
 
 def test_all_attacks_begin_with_the_papers_two_in_its_order() -> None:
@@ -41,6 +41,7 @@ FROZEN = {
     "class-leakage-v2": "9cf23c4948cf",
     "membership-v1": "6e9a9670526f",
     "paper-v1": "a79b1042bb57",
+    "robustness-v1": "69dd65c61755",
 }
 
 

@@ -152,7 +152,7 @@ def test_a_finished_point_is_read_and_not_run_again(
             raise KeyboardInterrupt
         return run(request, store, monitor)
 
-    monkeypatch.setattr("audit.sweep.run", killed)
+    monkeypatch.setattr("audit.series.run", killed)
     options = tiny_options("defense.time_steps", "defense.epochs", "attack.", attacks=[])
     given = ("sweep", "--over", "time_steps=8,12", "--defense", DC, "--store", tiny_store, "--out", tmp_path / "out")
     first = command(*given, *options)
@@ -217,7 +217,7 @@ def test_a_finished_point_of_other_settings_is_refused(tiny_store: Path, tmp_pat
 def test_a_folder_that_holds_something_else_is_refused_before_anything_is_run(
     name: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audit.sweep.run", lambda *_: pytest.fail("it went on"))
+    monkeypatch.setattr("audit.series.run", lambda *_: pytest.fail("it went on"))
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("keep me")
     with pytest.raises(AuditError, match=message):
@@ -260,7 +260,7 @@ def test_a_point_that_cannot_be_made_is_named(
     def fail(*_: object) -> Finished:
         raise AuditError("its threshold would be 0; use more time-steps")
 
-    monkeypatch.setattr("audit.sweep.run", fail)
+    monkeypatch.setattr("audit.series.run", fail)
     with pytest.raises(AuditError, match=r"^at time_steps = 8: its threshold would be 0"):
         carry_out(over("time_steps=8", tmp_path), Store(tiny_store), SilentMonitor())
 
@@ -268,7 +268,7 @@ def test_a_point_that_cannot_be_made_is_named(
 def test_bad_input_of_the_command_is_exit_code_2_and_nothing_is_written(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audit.sweep.run", lambda *_: pytest.fail("it went on"))
+    monkeypatch.setattr("audit.series.run", lambda *_: pytest.fail("it went on"))
     outcome = command("sweep", "--over", "time_step=16,32", "--out", tmp_path / "out", "--store", tmp_path / "store")
     assert (outcome.code, outcome.out) == (2, "")
     assert "did you mean 'time_steps'?" in outcome.err

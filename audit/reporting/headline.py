@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 
-from audit.records import DefenseResult, Measurement, Record
+from audit.records import DefenseResult, EvidenceKind, Measurement, Record
 from audit.worst_case import WorstCase, worst_case
+
+EVASION: EvidenceKind = "adversarial"
 
 
 def headline(record: Record) -> str:
@@ -30,6 +32,8 @@ def headline(record: Record) -> str:
 def _one(record: Record, name: str) -> str:
     defenses = _defense(record, name)
     text = _correct(record, name)
+    if evaded := _evaded(defenses):
+        return text + evaded
     worst = worst_case(defenses)
     if worst.leakages:
         text += f"; its class leakage is {_leak(worst)}, where 100 % is real images and 0 an untrained network"
@@ -48,6 +52,23 @@ def _one(record: Record, name: str) -> str:
         text += f"; what {', '.join(sorted(failed))} would recover is unknown"
     flags = dict.fromkeys(flag for d in defenses if d for flag in d.flags)
     return text + (f"; flags: {', '.join(flags)}" if flags else "")
+
+
+def _evaded(defenses: Sequence[DefenseResult | None]) -> str:
+    """What the strongest evasion takes, of a record about nothing else; '' of another one."""
+    found = [attack for d in defenses if d for attack in d.attacks]
+    if not found or any(attack.evidence != EVASION for attack in found):
+        return ""
+    losses: dict[str, list[Measurement | None]] = {}
+    for attack in found:
+        own = next((m for m in attack.measurements if m.name == "accuracy loss"), None)
+        losses.setdefault(attack.attack, []).append(own)
+    means = {name: value for name, own in losses.items() if (value := _mean(own)) is not None}
+    if not means:
+        return f"; none of {len(losses)} evasions has a result: what they take is unknown"
+    worst = max(means, key=lambda name: means[name])
+    taken = f"{_percent(means[worst])} of the images that it was tried on"
+    return f"; of {len(losses)} evasions {worst} takes most, {taken}"
 
 
 def _without_attacks(record: Record, asked: Sequence[str]) -> str:

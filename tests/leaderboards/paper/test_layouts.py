@@ -15,11 +15,11 @@ from leaderboards.paper import ALL, LAYOUTS, Options, build, read, terminal, tex
 from leaderboards.rendering import Format
 from tests.leaderboards.paper.planted import inversion, leaking, run, target
 
-RECORDS = Path(__file__).parents[3] / "leaderboards" / "records" / "class-leakage-v1"
+RECORDS = Path(__file__).parents[3] / "leaderboards" / "records"
 FORMATS: tuple[Format, ...] = ("csv", "md", "tex", "html")
 
 
-@pytest.fixture(scope="module", params=["digits", "cifar10"])
+@pytest.fixture(scope="module", params=["class-leakage-v1/digits", "class-leakage-v2/cifar10"])
 def committed(request: pytest.FixtureRequest) -> Record:
     return read(RECORDS / request.param).record
 

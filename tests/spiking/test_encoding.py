@@ -178,7 +178,7 @@ def test_a_signed_pixel_is_encoded_with_its_sign_or_refused(coding: Coding) -> N
             Encoder(coding)(signed, 4, generator())
 
 
-@pytest.mark.parametrize("coding", set(CODINGS) - {"direct"})
+@pytest.mark.parametrize("coding", [coding for coding in CODINGS if coding != "direct"])
 @pytest.mark.parametrize("odd", [1.5, -1.5, float("nan"), float("inf")])
 def test_a_pixel_out_of_range_is_refused(coding: Coding, odd: float) -> None:
     with pytest.raises(AuditError, match=r"takes values in \[-?\d, 1\]"):

@@ -129,6 +129,8 @@ def _defense(defense: DefenseResult, tests: int, classes: int) -> Iterator[str]:
         yield "energy is measured of spiking targets, and of all of them"
     if defense.energy is not None:
         yield from _energy(defense.energy, defense.time_steps, tests)
+    if defense.size is not None:
+        yield from _size(defense.size)
     if defense.gradients is not None:
         yield from _gradients(defense.gradients)
     for attack in defense.attacks:
@@ -152,6 +154,15 @@ def _curve(defense: DefenseResult, tests: int, points: int) -> Iterator[str]:
         yield from _accuracy("", f"accuracy at T={t}", m, tests)
         if t == steps and m != last.model_copy(update={"name": m.name}):
             yield f"accuracy over time does not end with the accuracy at T = {steps}"
+
+
+def _size(size: Measurement) -> Iterator[str]:
+    from audit.metrics.robustness import FULL_PRECISION, model_size
+
+    if not size.n or size.value is None or size != model_size(size.n, size.value / size.n):
+        yield "the size is not that of some weights of some bits"
+    elif not 0 < size.value <= FULL_PRECISION * size.n:
+        yield f"{size.value:g} bits for {size.n} weights"
 
 
 def _energy(energy: Energy, time_steps: int | None, tests: int) -> Iterator[str]:

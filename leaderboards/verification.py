@@ -258,6 +258,7 @@ def plausibility(opened: Opened) -> str:
 
 def weights(opened: Opened) -> str:
     """Every target is there, is a network of the task, and has the hash that the record names."""
+    from audit.assessment import size_of
     from audit.networks.operations import multiply_accumulates
     from audit.spiking.files import describe
     from audit.spiking.files import weights as state
@@ -287,6 +288,8 @@ def weights(opened: Opened) -> str:
             claimed = {layer.name: layer.ann_multiply_accumulates for layer in result.energy.layers}
             if claimed != multiply_accumulates(network.layers, record.dataset.image_shape):
                 raise AuditError(f"the energy of seed {seed} is not that of the layers of its target")
+        if result.size not in (None, size_of(network, result.notes)):
+            raise AuditError(f"the size of seed {seed} is not that of the weights of its target")
         if result.layers_hash not in (None, digest(describe(network))):
             raise AuditError(f"the target of seed {seed} does not have the layers that the record names")
     return f"{len(seeds)} networks, finite, with the hashes of the record"

@@ -43,6 +43,7 @@ CLAIMS = {
     r".*/notes/.*": "what attacks and defenses say of themselves",
     r"results/\d+/(teacher|evaluator|second_evaluator)/hash": "networks that are not submitted",
     r"results/\d+/defenses/data-free-conversion/(target|layers)_hash": "the undefended network is not submitted either",
+    r"results/\d+/defenses/data-free-conversion/size/(value|n)": "the undefended network is not submitted either",
     r".*/(attacks|untrained)/[^/]+/images_hash": "images that are not submitted; their raw scores are",
     r".*/energy/layers/[1-9]\d*/input_density": "of hidden layers; their operations are counted beside it",
     r".*/gradients/(zero|agreement|gain|train_eval)": "from a backward pass; its flags follow from it",

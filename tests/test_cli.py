@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 
 import audit
 from audit.data import DATASETS
@@ -274,12 +275,13 @@ def test_the_list_of_settings_holds_every_field_and_its_default(command: Command
 
 
 def test_the_list_is_readable_too(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setattr("audit.cli.out_console", Console(width=300))
     outcome = command("list")
     assert (outcome.code, outcome.err) == (0, "")
-    for registry in (DEFENSES, ATTACKS):
-        for name in registry.names():
-            assert any(name in line and registry.get(name).summary in line for line in outcome.out.splitlines())
+    shown = outcome.out.splitlines()
+    summaries = {name: registry.get(name).summary for registry in (DEFENSES, ATTACKS) for name in registry.names()}
+    missing = {n: summary for n, summary in summaries.items() if not any(n in s and summary in s for s in shown)}
+    assert not missing, outcome.out
 
 
 def _wait_for(condition: Path, process: "subprocess.Popen[str]") -> None:

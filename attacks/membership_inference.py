@@ -23,6 +23,9 @@ Count = Annotated[int, Field(ge=1)]
 # the turning point about there.
 SHADOWS_FOR_OWN_VARIANCE = 64
 LEAST_DEVIATION = 1e-6
+# Of a model's two largest logits, on average, once they are scaled: the answers of an image classifier trained with
+# cross-entropy, neither so near that all probabilities are alike nor so far that they round to 0 and 1.
+USUAL_GAP = 5.0
 POOLED_SIDE = 4
 
 
@@ -45,7 +48,7 @@ class MembershipAttack:
     - 'rmia': of population images z, the share with LR(x, z) >= ``gamma`` (Zarifzadeh et al., ICML 2024, offline), p(x)
       from the shadows with ``offline_scaling`` for the paper's a. It has steps of 1 / population, and so many ties.
 
-    Every model's logits are first scaled so that its two largest differ by ``usual_gap`` on average over the population
+    Every model's logits are first scaled so that its two largest differ by `USUAL_GAP` on average over the population
     images that it was not trained on: whether a target gives sums over T or means is a unit and no privacy, and where
     probabilities round to 0 or 1 for want of it, 'loss' and 'rmia' see nothing.
 
@@ -61,7 +64,6 @@ class MembershipAttack:
     shadow_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5
     shadow_seed: Annotated[int, Field(ge=0)] = 0
     population_images: Annotated[int, Field(ge=2)] = 2000
-    usual_gap: Positive = 5.0
     gamma: Positive = 1.0
     offline_scaling: Annotated[float, Field(ge=0, le=1)] = 0.3
     quantile: Annotated[float, Field(gt=0, lt=1)] = 0.9
@@ -80,7 +82,7 @@ class MembershipAttack:
         target = _ready(target, context)
         over_time = self._logits(target, images, context, "candidates", points=self.time_points)
         seen = self._logits(target, population, context, "population")[-1]
-        scale = scale_to(self.usual_gap, seen)
+        scale = usual_scale(seen)
         context.notes["logits scaled by"] = scale
         over_time, seen = over_time * scale, seen * scale
         own = over_time[-1]
@@ -162,7 +164,7 @@ class MembershipAttack:
                 of_candidates = self._logits(shadow, candidates.images, context, f"shadow {i}, candidates")[-1]
                 of_population = self._logits(shadow, asked, context, f"shadow {i}, population")[-1]
                 unseen = torch.ones(total, dtype=torch.bool).index_fill(0, chosen, False)[some]
-                scale = scale_to(self.usual_gap, of_population[unseen])
+                scale = usual_scale(of_population[unseen])
                 on_candidates.append(of_candidates * scale)
                 on_population.append(of_population * scale)
                 out.append(unseen)
@@ -210,11 +212,11 @@ class Shadows:
     out: Tensor
 
 
-def scale_to(usual_gap: float, logits: Tensor) -> float:
-    """The factor by which the two largest of ``logits`` [P, K] differ by ``usual_gap`` on average, else 1."""
+def usual_scale(logits: Tensor) -> float:
+    """The factor by which the two largest of ``logits`` [P, K] differ by `USUAL_GAP` on average, else 1."""
     largest = logits.topk(2, dim=-1).values
     mean = float((largest[:, 0] - largest[:, 1]).mean()) if len(logits) else 0.0
-    return usual_gap / mean if mean > 0 else 1.0
+    return USUAL_GAP / mean if mean > 0 else 1.0
 
 
 def log_odds(logits: Tensor, labels: Tensor) -> Tensor:

@@ -49,7 +49,7 @@ def test_every_format_of_every_layout_of_a_committed_run_says_how_its_set_up_dif
         "(paper: 150)",
         "epochs of encryption training 8 (paper: 20)",
         "an evaluator (VGG",
-        "3 seeds",
+        f"{len(committed.results)} seed",
     ]
     for shown in [*(text(table, format) for format in FORMATS), terminal(table, 100)]:
         for what in said:
@@ -97,8 +97,8 @@ def test_a_terminal_shows_every_cell_within_its_width(committed: Record, width: 
         shown = terminal(table, width)
         longest = max((line for line in shown.splitlines() if "/" not in line), key=len)
         assert len(longest) <= width, longest
-        words = set(re.findall(r"\w+", shown))
-        assert all(set(re.findall(r"\w+", cell.main)) <= words for row in table.rows for cell in row)
+        words = set(re.findall(r"\w+", shown, re.ASCII))  # a footnote's number stands right behind its value
+        assert all(set(re.findall(r"\w+", cell.main, re.ASCII)) <= words for row in table.rows for cell in row)
 
 
 def test_published_values_stand_beside_the_measured_ones_of_the_same_defense() -> None:

@@ -16,7 +16,7 @@ from rich.table import Table as RichTable
 
 from audit import cli_run as options
 from audit.cli_leaderboards import site, submit, tables, verify
-from audit.cli_run import NAMES, chosen_seeds, command_line, err_console, passed_settings, resumable, use_threads
+from audit.cli_run import NAMES, chosen_seeds, command_line, err_console, passed_settings, resumable
 from audit.cli_sweep import sweep
 from audit.errors import AuditError
 from leaderboards.tables import Table, build, plain, readable
@@ -49,6 +49,7 @@ def audit(
     out: Annotated[Path | None, typer.Option(help="The run's folder. Default: a new one under runs/.")] = None,
     device: options.Device = "auto",
     set_: options.Set = None,
+    jobs: options.Jobs = None,
     threads: options.Threads = None,
     store: options.StoreRoot = None,
     track: Annotated[str, typer.Option(help="A grid of runs and one table of them: robustness.")] = "",
@@ -72,15 +73,16 @@ def audit(
         raise AuditError("name a defense: --defense privatesnn, or --defense all (python -m audit list)")
     from audit.cli_track import asked_by, run_track
     from audit.request import resolve
+    from audit.workers import shares
 
-    use_threads(threads)
     passed, chosen = passed_settings(set_, image_size), chosen_seeds(seed, seeds)
     asked = asked_by(track, defense, attack) if track else (defense, attack)
     request = resolve(*asked, dataset, model, profile, chosen, data_root, device, passed, command=command_line())
+    shared = shares(jobs, threads, request.device)
     if track:
-        run_track(track, request, defense, over, out, store)
+        run_track(track, request, defense, over, out, store, shared)
     else:
-        _execute(request, out, store)
+        _execute(request, out, store, shared)
 
 
 @app.command("list")
@@ -120,7 +122,7 @@ for _command in (sweep, submit, verify, tables, site):
     app.command()(_command)
 
 
-def _execute(request, out: Path | None, store_root: Path | None) -> None:
+def _execute(request, out: Path | None, store_root: Path | None, jobs: tuple[int, int]) -> None:
     """Run, write the run's folder in one move, print the tables."""
     from audit.output import claim, write_run
     from audit.reporting.headline import headline
@@ -128,8 +130,9 @@ def _execute(request, out: Path | None, store_root: Path | None) -> None:
 
     folder = out or Path("runs") / f"{request.dataset}-{datetime.now():%Y%m%d-%H%M%S}"
     claim(folder)
-    with resumable(store_root, f"Nothing was written to {folder}.") as (store, monitor):
-        finished = run(request, store, monitor)
+    with resumable(store_root, jobs, f"Nothing was written to {folder}.") as (store, monitor, workers):
+        books = workers.spread([request], monitor) if workers else None
+        finished = run(request, store, monitor, books)
         write_run(finished, folder)
     for name in readable(finished.record):
         print_table(build(finished.record, name))

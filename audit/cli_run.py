@@ -16,6 +16,7 @@ from audit.errors import AuditError
 if TYPE_CHECKING:
     from audit.contracts import Monitor
     from audit.store import Store
+    from audit.workers import Workers
 
 NAMES = "A name, several with commas, 'all', or a Python file."
 Attack = Annotated[str, typer.Option(help="A name, several with commas, 'all', 'none', or a Python file.")]
@@ -28,7 +29,10 @@ DataRoot = Annotated[Path | None, typer.Option(help="Where the data is. Default:
 ImageSize = Annotated[int | None, typer.Option(help="Resize the shorter side and crop the centre.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="group.field=value, as in defense.time_steps=100.")]
-Threads = Annotated[int | None, typer.Option(help="CPU threads. Default: torch's.")]
+Jobs = Annotated[
+    int | None, typer.Option(envvar="AUDIT_JOBS", help="Processes. Default: one per core, at most 4; one on a GPU.")
+]
+Threads = Annotated[int | None, typer.Option(help="CPU threads of each process. Default: the cores shared out.")]
 StoreRoot = Annotated[
     Path | None, typer.Option("--store", help="Where stages are kept. Default: the environment's AUDIT_STORE.")
 ]
@@ -39,17 +43,6 @@ err_console = Console(stderr=True)
 def command_line() -> str:
     """The command as the user can type it again."""
     return " ".join(["python -m audit", *map(shlex.quote, sys.argv[1:])])
-
-
-def use_threads(threads: int | None) -> None:
-    """Raises AuditError for less than one."""
-    import torch
-
-    if threads is None:
-        return
-    if threads < 1:
-        raise AuditError(f"--threads {threads}: at least 1")
-    torch.set_num_threads(threads)
 
 
 def passed_settings(set_: list[str] | None, image_size: int | None) -> dict[str, str]:
@@ -85,19 +78,22 @@ def default_store() -> Path:
 
 
 @contextmanager
-def resumable(store_root: Path | None, written: str) -> Iterator[tuple["Store", "Monitor"]]:
-    """A store that can be written to, and a progress display.
+def resumable(
+    store_root: Path | None, jobs: tuple[int, int], written: str
+) -> Iterator[tuple["Store", "Monitor", "Workers | None"]]:
+    """A store that can be written to, a progress display, and (processes, threads of each) as `shares` has them.
 
     Ctrl-C in there ends the process with 130 and a line: that stages are kept, and ``written``, what is written.
     """
     from audit.monitor import monitor_for
     from audit.store import Store
+    from audit.workers import workers
 
     store = Store(store_root or default_store())
     store.claim()
     try:
-        with monitor_for(err_console) as monitor:
-            yield store, monitor
+        with monitor_for(err_console) as monitor, workers(*jobs, store) as pool:
+            yield store, monitor, pool
     except KeyboardInterrupt:
         err_console.print(
             f"\nInterrupted. Finished stages are kept in {store.root}: the same command goes on from there. {written}",

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from audit import cli_run as options
-from audit.cli_run import NAMES, chosen_seeds, command_line, passed_settings, resumable, use_threads
+from audit.cli_run import NAMES, chosen_seeds, command_line, passed_settings, resumable
 
 # The paper's figures: the conversion, and the encryption training without and with distillation.
 DEFENSES = "data-free-conversion,dc-cet,privatesnn"
@@ -26,6 +26,7 @@ def sweep(
     out: Annotated[Path | None, typer.Option(help="The sweep's folder. Default: runs/sweep-SETTING-DATASET.")] = None,
     device: options.Device = "auto",
     set_: options.Set = None,
+    jobs: options.Jobs = None,
     threads: options.Threads = None,
     store: options.StoreRoot = None,
 ) -> None:
@@ -37,16 +38,17 @@ def sweep(
     from audit.request import resolve
     from audit.sweep import carry_out, plan
     from audit.sweep_figure import tables_of, write_figure
+    from audit.workers import shares
 
-    use_threads(threads)
     passed, chosen = passed_settings(set_, image_size), chosen_seeds(seed, seeds)
     base = resolve(defense, attack, dataset, model, profile, chosen, data_root, device, passed, command_line())
     # The same command has to find what it made: no date in the name.
     field = over.partition("=")[0]
     folder = out or Path("runs") / f"sweep-{field}-{base.dataset}"
     planned = plan(over, base, folder)
-    with resumable(store, f"Finished points are in {folder}.") as (kept, monitor):
-        records = carry_out(planned, kept, monitor)
+    with resumable(store, shares(jobs, threads, base.device), f"Finished points are in {folder}.") as made:
+        kept, monitor, workers = made
+        records = carry_out(planned, kept, monitor, workers)
         tables = tables_of(planned, records)
         plot = write_figure(planned, records, tables)
     print_table(next(iter(tables.values())))

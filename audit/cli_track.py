@@ -18,7 +18,15 @@ def asked_by(name: str, defense: str, attack: str) -> tuple[str, str]:
     return defense or ",".join(components), track.suite if attack == "all" else attack
 
 
-def run_track(name: str, base: "Request", asked: str, over: str, out: Path | None, store: Path | None) -> None:
+def run_track(
+    name: str,
+    base: "Request",
+    asked: str,
+    over: str,
+    out: Path | None,
+    store: Path | None,
+    jobs: tuple[int, int],
+) -> None:
     """Run what is not there yet, write the table beside the runs, print it."""
     from audit.cli import out_console
     from audit.cli_leaderboards import print_text
@@ -32,8 +40,8 @@ def run_track(name: str, base: "Request", asked: str, over: str, out: Path | Non
     # The same command has to find what it made: no date in the name.
     folder = out or Path("runs") / f"{name}-{base.dataset}-{base.profile}"
     planned = plan(name, base, asked, over, folder)
-    with resumable(store, f"Finished runs are in {folder}.") as (kept, monitor):
-        records, absent = carry_out(planned, kept, monitor)
+    with resumable(store, jobs, f"Finished runs are in {folder}.") as (kept, monitor, workers):
+        records, absent = carry_out(planned, kept, monitor, workers)
     made = table(records, absent)
     try:
         folder.mkdir(parents=True, exist_ok=True)

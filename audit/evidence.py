@@ -30,7 +30,7 @@ from audit.robustness import victims
 from audit.settings import Settings
 from audit.spiking.files import build, describe, weights
 from audit.spiking.network import SpikingNetwork
-from audit.store import Artifact, hash_tensors
+from audit.store import Artifact, digest, hash_tensors
 from audit.workshop import Workshop, code
 
 log = logging.getLogger(__name__)
@@ -121,16 +121,24 @@ def attack(
         "split": data.split_hash if evades or hasattr(settings, "leaked_images") else None,
         "inquiry": inquiry.key if inquiry is not None and component.evidence == "membership" else None,
     }
+
+    def nothing(status: Status, reason: Exception) -> Evidence:
+        shop.own.fruitless[this] = status, str(reason)
+        return Evidence(**values, status=status, reason=str(reason))
+
+    this = digest({**inputs, "seed": seed})
+    if known := shop.fruitless(this):
+        return Evidence(**values, status=known[0], reason=known[1])
     try:
         inputs["reads"] = fingerprint(settings, data.task, seed)
         made = shop.make("attack", f"{component.label} on {subject.name}", seed, inputs, make)
     except NotApplicable as reason:
-        return Evidence(**values, status="not-applicable", reason=str(reason))
+        return nothing("not-applicable", reason)
     except OutOfTime as reason:
-        return Evidence(**values, status="timed-out", reason=str(reason))
+        return nothing("timed-out", reason)
     except AttackFailed as failure:
         log.warning("attack %s on %s failed", component.label, subject.name, exc_info=failure.__cause__ or failure)
-        return Evidence(**values, status="failed", reason=str(failure))
+        return nothing("failed", failure)
     document = made.artifact.document
     return Evidence(
         **values,

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
+from pickle import PicklingError
 from typing import Any, Generic, Literal, TypeVar
 
 from audit.contracts import Access, Attack, DataAccess, Defense
@@ -75,6 +76,18 @@ class Component(Generic[C]):
     def fields(self) -> dict[str, Any]:
         """Setting -> its default."""
         return {f.name: f.default for f in dataclasses.fields(self.factory)}  # type: ignore[arg-type]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """To another process it goes by its name, or by its file: there it is looked up again.
+
+        Raises PicklingError where it is registered under neither.
+        """
+        registry: Registry[Any] = ATTACKS if self.kind == "attack" else DEFENSES
+        known = registry.components.get(self.name)
+        if known is None or known.factory is not self.factory:
+            raise PicklingError(f"{self.kind} '{self.name}' is of this process alone: it is not registered")
+        own = self.factory.__module__.startswith(FROM_FILE)
+        return _again, (self.kind, str(self.source) if own else self.name, self.variant, dict(self.presets))
 
     def code_hash(self) -> str:
         """sha256 over the sources of the class and of the classes that it extends."""
@@ -195,6 +208,11 @@ class Registry(Generic[C]):
         if len(added) != 1:
             raise AuditError(f"{path} registers {len(added)} {self.kind}s; it must register exactly one")
         return added[0]
+
+
+def _again(kind: Kind, name: str, variant: str, presets: Mapping[str, Any]) -> Component[Any]:
+    registry: Registry[Any] = ATTACKS if kind == "attack" else DEFENSES
+    return dataclasses.replace(registry.get(name), variant=variant, presets=presets)
 
 
 def _origin(factory: type, source: Path) -> str:

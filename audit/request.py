@@ -13,7 +13,7 @@ from audit.errors import AuditError
 from audit.metrics.inception import inception_features
 from audit.metrics.similarity import SMALL_WINDOW
 from audit.networks.vgg import NETWORKS, vgg
-from audit.pipeline import Prepared
+from audit.pipeline import Prepared, prepare_data
 from audit.registry import ATTACKS, DEFENSES, Component, unknown
 from audit.settings import GROUPS, Settings
 from audit.suites import CURRENT, PROFILES, SUITES
@@ -132,6 +132,14 @@ def completed_suites(labels: Iterable[str]) -> tuple[str, ...]:
     """The suites whose attacks are all among ``labels``."""
     known = set(labels)
     return tuple(name for name, suite in SUITES.items() if {entry.label for entry in suite.entries} <= known)
+
+
+def begin(request: Request) -> Prepared:
+    """The data of a run. Raises AuditError for what would otherwise come out after hours of training."""
+    data = prepare_data(request.dataset, request.data_root, request.settings.group("data"))
+    check_measurable(request, data)
+    check_defenses(request, data.task)
+    return data
 
 
 def check_measurable(request: Request, data: Prepared) -> None:

@@ -18,31 +18,20 @@ import audit
 import defenses
 import leaderboards
 from audit import __version__
-from audit.assessment import Assessor, defense_result
+from audit.assessment import defense_result
 from audit.contracts import Monitor
-from audit.evidence import Evidence, attack
-from audit.membership import Inquiry
+from audit.evidence import Evidence
 from audit.pictures import picture_grids
-from audit.pipeline import (
-    Prepared,
-    Subject,
-    Target,
-    examine,
-    examine_gradients,
-    prepare_data,
-    protect,
-    train_evaluator,
-    train_teacher,
-    untrained,
-)
+from audit.pipeline import Prepared, Target
 from audit.records import DatasetInfo, DefenseResult, Environment, Record, SeedResult
 from audit.reporting.grid import Pictures
-from audit.request import UNDEFENDED, Request, check_defenses, check_measurable, completed_suites
+from audit.request import UNDEFENDED, Request, begin, completed_suites
+from audit.seed import OneSeed
 from audit.settings import GROUPS
 from audit.spiking.kernels import engine
 from audit.store import Store, hash_sources
 from audit.verdicts import judged
-from audit.workshop import Workshop
+from audit.workshop import Books, Workshop
 
 PACKAGES = ("torch", "torchvision", "torchmetrics", "numpy", "scipy", "scikit-learn", "pydantic", "safetensors")
 
@@ -68,12 +57,13 @@ class SeedAudit:
     scores: dict[str, Tensor]
 
 
-def run(request: Request, store: Store, monitor: Monitor) -> Finished:
-    """Every stage of the request; what is in the store already is not made again."""
-    data = prepare_data(request.dataset, request.data_root, request.settings.group("data"))
-    check_measurable(request, data)
-    check_defenses(request, data.task)
-    shop = Workshop(store, monitor, request.device)
+def run(request: Request, store: Store, monitor: Monitor, elsewhere: Books | None = None) -> Finished:
+    """Every stage of the request; what is in the store already is not made again.
+
+    ``elsewhere``: the books of the processes that made it, where several did.
+    """
+    data = begin(request)
+    shop = Workshop(store, monitor, request.device, elsewhere=elsewhere or Books())
     results: list[SeedResult] = []
     targets: dict[tuple[int, str], nn.Module] = {}
     scores: dict[str, Tensor] = {}
@@ -100,7 +90,7 @@ def run(request: Request, store: Store, monitor: Monitor) -> Finished:
         settings_resolved=plain({group: asdict(request.settings.group(group)) for group in GROUPS}),
         feature_extractor=_feature_extractor(request, results[0]),
         results=tuple(results),
-        stages=tuple(shop.stages),
+        stages=tuple(shop.books()),
         environment=environment(request.device),
         suites=completed_suites(component.label for component in request.attacks),
     )
@@ -112,34 +102,21 @@ def audit_seed(shop: Workshop, data: Prepared, request: Request, seed: int) -> S
 
     Without an attack there is nothing to control and nothing to judge: accuracy and energy are all that is measured.
     """
-    settings = request.settings
-    teacher = train_teacher(shop, data, request.model, settings.group("teacher"), seed)
-    recipe = settings.group("evaluator")
-    evaluators = [train_evaluator(shop, data, request.model, recipe, second) for second in (False, True)]
-    assessor = Assessor.of(shop, data, teacher, evaluators, settings.group("measure"), seed)
+    one = OneSeed(shop, data, request, seed)
+    teacher, evaluators, assessor = one.teacher, one.evaluators, one.assessor
     targets: list[Target] = []
     evidence: dict[tuple[str, str], Evidence] = {}
     measured: list[DefenseResult] = []
     with shop.monitor.steps(f"seed {seed}", len(request.compared)) as advance:
         for component in request.compared:
-            made = protect(shop, data, teacher, component, settings, seed)
-            target = examine(shop, data, made, component, settings, seed)
+            target = one.target(component)
             targets.append(target)
-            if not request.attacks:
-                measured.append(defense_result(target, (), (), None, component in request.defenses))
-                advance()
-                continue
-            asked = Inquiry.of(shop, data, component, settings, request.model, seed)
-            twin = untrained(shop, data, target, seed)
-            subject = Subject(component.name, target.network, target.key)
             results, nulls = [], []
             for item in request.attacks:
-                found = attack(shop, data, subject, item, settings, seed, asked)
-                evidence[component.name, item.label] = found
-                results.append(assessor.result(component.name, target.network, found, asked.truth))
-                null = attack(shop, data, twin, item, settings, seed)
-                nulls.append(assessor.result(f"{component.name} (untrained)", twin.network, null, None))
-            gradients = examine_gradients(shop, data, target, seed)
+                evidence[component.name, item.label], found = one.attacked(component, item)
+                results.append(found)
+                nulls.append(one.null(component, item))
+            gradients = one.gradients(component) if request.attacks else None
             measured.append(defense_result(target, results, nulls, gradients, component in request.defenses))
             advance()
     images = [result for defense in measured for result in defense.attacks if result.evidence == "images"]

@@ -16,6 +16,8 @@ from audit.request import Request
 from audit.run import environment, plain, run
 from audit.settings import GROUPS
 from audit.store import Store
+from audit.workers import Workers
+from audit.workshop import Books
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +32,7 @@ class Point:
 
 
 def outcomes(
-    what: str, points: Sequence[Point], out: Path, store: Store, monitor: Monitor
+    what: str, points: Sequence[Point], out: Path, store: Store, monitor: Monitor, workers: Workers | None = None
 ) -> Generator[Record | AuditError]:
     """Of each point in order its record, or what ended it; one whose folder holds its run already is read.
 
@@ -42,16 +44,18 @@ def outcomes(
     for point, record in zip(points, kept, strict=True):
         if record is not None and record.environment.code_hash != code:
             log.warning("%s was made by another version of the code; remove it to make it again", point.folder)
+    missing = [point.request for point, record in zip(points, kept, strict=True) if record is None]
+    books = workers.spread(missing, monitor) if workers and missing else None
     with monitor.steps(what, len(points)) as advance:
         for point, record in zip(points, kept, strict=True):
-            yield record or _run(point, store, monitor)
+            yield record or _run(point, store, monitor, books)
             advance()
 
 
-def _run(point: Point, store: Store, monitor: Monitor) -> Record | AuditError:
+def _run(point: Point, store: Store, monitor: Monitor, books: Books | None) -> Record | AuditError:
     try:
         with monitor.steps(point.title, 1):
-            finished = run(point.request, store, monitor)
+            finished = run(point.request, store, monitor, books)
         write_run(finished, point.folder)
     except AuditError as error:
         return AuditError(f"at {point.title}: {error}")

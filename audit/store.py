@@ -5,13 +5,15 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
+from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -19,6 +21,8 @@ from torch import Tensor
 from audit.errors import AuditError
 
 log = logging.getLogger(__name__)
+# The folder of the locks: empty files, one for each stage that was ever made, which nobody needs once no run is on.
+LOCKS = ".locks"
 
 
 @dataclass(frozen=True)
@@ -101,13 +105,36 @@ class Store:
             temporary.unlink(missing_ok=True)
 
     def get_or_make(self, stage: str, key: str, make: Callable[[], Artifact]) -> tuple[Artifact, bool]:
-        """The artifact and whether it was already there."""
+        """The artifact and whether it was already there.
+
+        Of several processes that ask for one at a time, one makes it and the others wait for it. A stage never waits
+        for one that it is itself an input of, so that no two wait for each other.
+        """
         found = self.get(stage, key)
         if found is not None:
             return found, True
-        made = make()
-        self.put(stage, key, made)
+        with self._alone(stage, key):
+            found = self.get(stage, key)  # another process may have made it meanwhile
+            if found is not None:
+                return found, True
+            made = make()
+            self.put(stage, key, made)
         return made, False
+
+    @contextmanager
+    def _alone(self, stage: str, key: str) -> Iterator[None]:
+        """Holds the lock of a stage, which the system takes back from a process that dies."""
+        lock = self.root / LOCKS / stage / key
+        try:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            held = FileLock(lock)
+            held.acquire()
+        except OSError as error:
+            raise self._unusable(error) from error
+        try:
+            yield
+        finally:
+            held.release()
 
 
 def digest(value: Any) -> str:

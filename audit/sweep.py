@@ -16,6 +16,7 @@ from audit.request import Request, check_settings
 from audit.series import outcomes
 from audit.settings import GROUPS, WORD, Settings
 from audit.store import Store
+from audit.workers import Workers
 
 Value = bool | int | float | str | None
 # The paper's words for settings of ours.
@@ -76,13 +77,13 @@ def parsed(over: str, base: Request) -> tuple[str, list[str]]:
     return key, [text.strip() for text in texts]
 
 
-def carry_out(sweep: Sweep, store: Store, monitor: Monitor) -> list[Record]:
+def carry_out(sweep: Sweep, store: Store, monitor: Monitor, workers: Workers | None = None) -> list[Record]:
     """The records of all points, in their order; a point whose folder holds its run already is read.
 
     Raises AuditError before anything is run where a folder holds something else, and names the point where one fails.
     """
     records: list[Record] = []
-    with closing(outcomes(f"sweep over {sweep.name}", sweep.points, sweep.out, store, monitor)) as found:
+    with closing(outcomes(f"sweep over {sweep.name}", sweep.points, sweep.out, store, monitor, workers)) as found:
         for outcome in found:
             if isinstance(outcome, AuditError):
                 raise outcome

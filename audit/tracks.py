@@ -16,6 +16,7 @@ from audit.settings import Settings
 from audit.store import Store
 from audit.suites import TRACKS, Track
 from audit.sweep import parsed
+from audit.workers import Workers
 from leaderboards.tracks import Place
 
 BITS = "bits"
@@ -100,12 +101,14 @@ def plan(name: str, base: Request, asked: str, over: str, out: Path) -> Planned:
     return Planned(name, tuple(points), tuple(places), out)
 
 
-def carry_out(planned: Planned, store: Store, monitor: Monitor) -> tuple[list[Record], list[Place]]:
+def carry_out(
+    planned: Planned, store: Store, monitor: Monitor, workers: Workers | None = None
+) -> tuple[list[Record], list[Place]]:
     """The records, and the places without one; a run that fails is such a place, with its reason."""
     records: list[Record] = []
     absent = list(planned.absent)
     title = f"track {planned.name}"
-    with closing(outcomes(title, planned.points, planned.out, store, monitor)) as found:
+    with closing(outcomes(title, planned.points, planned.out, store, monitor, workers)) as found:
         for point, outcome in zip(planned.points, found, strict=True):
             if isinstance(outcome, AuditError):
                 absent.append(replace(point.place, reason=str(outcome).removeprefix(f"at {point.title}: ")))

@@ -10,7 +10,7 @@ import torch
 
 import audit
 from audit.contracts import Monitor
-from audit.records import StageInfo
+from audit.records import StageInfo, Status
 from audit.spiking.kernels import engine
 from audit.store import Artifact, Store, digest, hash_sources
 
@@ -26,13 +26,29 @@ class Made:
 
 
 @dataclass
+class Books:
+    """What became of stages: what each cost, and of attacks without evidence, by their digest, why there is none."""
+
+    stages: list[StageInfo] = field(default_factory=list)
+    fruitless: dict[str, tuple[Status, str]] = field(default_factory=dict)
+
+    def add(self, other: "Books") -> None:
+        self.stages += other.stages
+        self.fruitless |= other.fruitless
+
+
+@dataclass
 class Workshop:
-    """Nothing in here leads to private data: a defense is handed methods of it."""
+    """Nothing in here leads to private data: a defense is handed methods of it.
+
+    ``elsewhere``: the books of other processes that made stages of the same run.
+    """
 
     store: Store
     monitor: Monitor
     device: torch.device
-    stages: list[StageInfo] = field(default_factory=list)
+    own: Books = field(default_factory=Books)
+    elsewhere: Books = field(default_factory=Books)
     _nested: list[tuple[float, float]] = field(default_factory=list)
 
     def make(self, stage: str, label: str, seed: int, inputs: dict[str, Any], build: Callable[[], Artifact]) -> Made:
@@ -52,7 +68,7 @@ class Workshop:
         if self._nested:
             outer_wall, outer_cpu = self._nested[-1]
             self._nested[-1] = (outer_wall + wall, outer_cpu + cpu)
-        self.stages.append(
+        self.own.stages.append(
             StageInfo(
                 name=f"{stage}: {label}" if label else stage,
                 key=key,
@@ -63,6 +79,16 @@ class Workshop:
             )
         )
         return Made(artifact, key)
+
+    def fruitless(self, attack: str) -> tuple[Status, str] | None:
+        """Why the attack of this digest has no evidence, where it was tried already."""
+        return self.own.fruitless.get(attack) or self.elsewhere.fruitless.get(attack)
+
+    def books(self) -> list[StageInfo]:
+        """A line for each stage, in the order of the first use: what it cost where it was made."""
+        made = {line.key: line for line in self.elsewhere.stages if not line.cached}
+        lines = [made.pop(line.key, line) if line.cached else line for line in self.own.stages]
+        return lines + list(made.values())
 
 
 def code(*parts: str) -> str:

@@ -138,9 +138,10 @@ def row(record: Record, defense: str) -> Record:
 
 
 def joined(rows: Sequence[Record], where: str) -> Record:
-    """The inverse of `row`: one record of all targets; of several runs that differ in nothing but their defenses.
+    """The inverse of `row`: one record of all targets; of several runs that ask the same of other defenses.
 
-    Its command has a line for every run. Raises AuditError where what was measured differs otherwise.
+    Its command has a line for every run. Runs on other machines have other teachers of the same recipe, and code grows:
+    where these differ, each line says which it was. Raises AuditError where more differs, or a defense comes twice.
     """
     if not rows:
         raise AuditError(f"there is no row in {where}")
@@ -149,9 +150,14 @@ def joined(rows: Sequence[Record], where: str) -> Record:
         unlike = [name for name, mine, its in zip(COMMON, _common(first), _common(other), strict=True) if mine != its]
         if unlike:
             raise AuditError(f"the rows in {where} come from runs that differ in {', '.join(unlike)}")
+    names = [audited(row) for row in rows]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise AuditError(f"{where} has several rows of '{twice}'; name the one that is meant")
+    several = len({_origin(row) for row in rows}) > 1
+    commands = [row.command + (f"  # {_origin(row)}" if several else "") for row in rows]
     return first.model_copy(
         update={
-            "command": "\n".join(dict.fromkeys(row.command for row in rows)),
+            "command": "\n".join(dict.fromkeys(commands)),
             "results": tuple(_joined([row.results[i] for row in rows]) for i in range(len(first.results))),
             "settings_passed": {key: value for row in rows for key, value in row.settings_passed.items()},
         }
@@ -159,19 +165,19 @@ def joined(rows: Sequence[Record], where: str) -> Record:
 
 
 # What rows of one table share.
-COMMON = ("code", "data", "settings", "suites", "seeds", "teachers and evaluators")
+COMMON = ("data", "settings", "suites", "seeds")
 
 
 def _common(record: Record) -> tuple[object, ...]:
-    networks = [(result.teacher.hash, result.evaluator.hash) for result in record.results]
-    return (
-        record.environment.code_hash,
-        record.dataset,
-        (record.profile, record.settings_resolved),
-        record.suites,
-        [result.seed for result in record.results],
-        networks,
-    )
+    settings = (record.profile, record.settings_resolved)
+    return record.dataset, settings, record.suites, [result.seed for result in record.results]
+
+
+def _origin(record: Record) -> str:
+    """'revision 7e9846c4b285, teacher f8302683': of which code, and on which networks, a row is."""
+    teachers = " ".join(result.teacher.hash[:8] for result in record.results)
+    code = record.environment.git_revision or f"code {record.environment.code_hash[:12]}"
+    return f"revision {code}, teacher {teachers}"
 
 
 def _joined(results: Sequence[SeedResult]) -> SeedResult:

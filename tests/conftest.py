@@ -105,7 +105,13 @@ def tiny_options(*without: str, attacks: Sequence[str] | None = None) -> list[st
     those of ``attacks`` only, since one that nothing in a run has is an error."""
     others = () if attacks is None else [f"{name}." for name in ATTACKS.names() if name not in attacks]
     settings = {key: value for key, value in TINY.items() if not key.startswith((*without, *others))}
-    return ["--threads", "1", *(text for key, value in settings.items() for text in ("--set", f"{key}={value}"))]
+    return [
+        "--jobs",
+        "1",
+        "--threads",
+        "1",
+        *(text for key, value in settings.items() for text in ("--set", f"{key}={value}")),
+    ]
 
 
 def tiny_request(defense: str, attack: str = "reconversion", model: str = "vgg5", **changed: str) -> Request:

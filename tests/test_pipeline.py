@@ -171,9 +171,9 @@ def test_what_is_wrong_with_an_attack_is_its_result(stage: Stage, evil: str, rea
 
 
 def test_a_failed_attack_is_not_stored_and_fails_again(stage: Stage) -> None:
-    before = len(stage.shop.stages)
+    before = len(stage.shop.own.stages)
     assert stage.attacked("raises") == stage.attacked("raises")
-    assert len(stage.shop.stages) == before
+    assert len(stage.shop.own.stages) == before
 
 
 def test_an_attack_that_does_not_apply_says_so_and_did_not_fail(stage: Stage) -> None:

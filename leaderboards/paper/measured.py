@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from audit.records import DefenseResult, Record
 from leaderboards.cells import Cell, Column, Footnotes, Number, Table, Words, over_seeds
 from leaderboards.lookups import each_defense, no_defense, seeds_of
-from leaderboards.paper.published import Published, Said
+from leaderboards.paper.published import Published
+from leaderboards.said import Said
 
 Targets = list[DefenseResult | None]
 """One target under each seed."""

@@ -5,35 +5,16 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field
+
+from leaderboards.said import Quoted, Said
 
 FILE = Path(__file__).parents[1] / "published" / "privatesnn.toml"
 
 Tick = Literal["addressed", "not addressed"]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Said(_Model):
-    """One cell: a ``value`` in the unit that the paper prints, or ``text``; never both, never neither."""
-
-    value: float | None = None
-    text: str = ""
-
-    @model_validator(mode="after")
-    def _one_of_two(self) -> "Said":
-        if (self.value is None) == (not self.text):
-            raise ValueError("a published cell has either a value or text")
-        return self
-
-    @property
-    def shown(self) -> str:
-        return self.text if self.value is None else f"{self.value:g}"
-
-
-class Setup(_Model):
+class Setup(Quoted):
     """How the paper trained and converted on one data set. ``name``: as tables print the data set."""
 
     name: str
@@ -48,14 +29,14 @@ class Setup(_Model):
     test_images: int
 
 
-class System(_Model):
+class System(Quoted):
     """``defense``: the registered name of what stands for it here."""
 
     name: str
     defense: str
 
 
-class Ticks(_Model):
+class Ticks(Quoted):
     """A row of Table 1: systems that the paper judges together, and the sentence that does."""
 
     group: str
@@ -65,13 +46,13 @@ class Ticks(_Model):
     quote: str
 
 
-class Table1(_Model):
+class Table1(Quoted):
     dataset: str
     source: str
     rows: tuple[Ticks, ...]
 
 
-class Accuracy(_Model):
+class Accuracy(Quoted):
     """A row of Table 2, accuracy in percent; ``train_data``: whether it requires the training data, as printed."""
 
     dataset: str
@@ -80,12 +61,12 @@ class Accuracy(_Model):
     accuracy: Said
 
 
-class Table2(_Model):
+class Table2(Quoted):
     source: str
     rows: tuple[Accuracy, ...]
 
 
-class Ablation(_Model):
+class Ablation(Quoted):
     """A row of Table 3, accuracy in percent; ``quotes``: what stands for its ticks, from ``where`` in the text."""
 
     method: str
@@ -98,13 +79,13 @@ class Ablation(_Model):
     where: str
 
 
-class Table3(_Model):
+class Table3(Quoted):
     dataset: str
     source: str
     rows: tuple[Ablation, ...]
 
 
-class Distance(_Model):
+class Distance(Quoted):
     """A cell of Table 4. ``attack``: ours for the scenario; ``systems``: what is attacked."""
 
     scenario: str
@@ -114,13 +95,13 @@ class Distance(_Model):
     fid: Said
 
 
-class Table4(_Model):
+class Table4(Quoted):
     dataset: str
     source: str
     rows: tuple[Distance, ...]
 
 
-class Efficiency(_Model):
+class Efficiency(Quoted):
     """A row of Table 5: accuracy in percent, ``ratio`` E_ANN / E_SNN."""
 
     system: str
@@ -129,13 +110,13 @@ class Efficiency(_Model):
     ratio: Said
 
 
-class Table5(_Model):
+class Table5(Quoted):
     dataset: str
     source: str
     rows: tuple[Efficiency, ...]
 
 
-class Point(_Model):
+class Point(Quoted):
     """A point of a figure that the text states, in percent. ``at``: T or number of images; None for a level line."""
 
     system: str
@@ -144,7 +125,7 @@ class Point(_Model):
     source: str
 
 
-class Curve(_Model):
+class Curve(Quoted):
     """Figure 5a or 5b. ``systems``: those that it draws."""
 
     dataset: str
@@ -154,7 +135,7 @@ class Curve(_Model):
     points: tuple[Point, ...]
 
 
-class Panel(_Model):
+class Panel(Quoted):
     """A panel of Figure 6; without an attack, the original images."""
 
     panel: str
@@ -163,13 +144,13 @@ class Panel(_Model):
     quote: str = ""
 
 
-class Figure6(_Model):
+class Figure6(Quoted):
     dataset: str
     source: str
     rows: tuple[Panel, ...]
 
 
-class Published(_Model):
+class Published(Quoted):
     """Everything of the data file. ``drawn``: what stands in a cell whose point can only be seen."""
 
     title: str

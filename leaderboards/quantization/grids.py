@@ -16,8 +16,9 @@ from leaderboards.quantization.measured import (
     remarks,
     subject,
 )
-from leaderboards.quantization.published import Grid, Published, Said
+from leaderboards.quantization.published import Grid, Published
 from leaderboards.robustness import CLEAN_SPIKES, LOSS, Target, variation
+from leaderboards.said import Said
 
 ATTACKED_SPIKES = Column("spikes per neuron, attacked", "measured", "spikes", "neutral")
 Read = Callable[[Target], list[Cell]]

@@ -8,8 +8,9 @@ from audit.errors import AuditError
 from audit.records import Record
 from leaderboards.cells import Cell, Column, Number, Words
 from leaderboards.paper.measured import intervals
-from leaderboards.quantization.published import Published, Said
+from leaderboards.quantization.published import Published
 from leaderboards.robustness import Target, targets_of
+from leaderboards.said import Said
 from leaderboards.tracks import FULL_PRECISION
 
 # What stands for the paper's coding here, the nearest first.

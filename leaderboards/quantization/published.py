@@ -4,34 +4,12 @@ import tomllib
 from functools import cache
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from leaderboards.said import Quoted, Said
 
 FILE = Path(__file__).parents[1] / "published" / "quantization.toml"
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Said(_Model):
-    """One cell: a ``value`` in the paper's unit, and how it is ``printed`` where that is otherwise; or ``text``."""
-
-    value: float | None = None
-    text: str = ""
-    printed: str = ""
-
-    @model_validator(mode="after")
-    def _one_of_two(self) -> "Said":
-        if (self.value is None) == (not self.text):
-            raise ValueError("a published cell has either a value or text")
-        return self
-
-    @property
-    def shown(self) -> str:
-        return self.printed or (self.text if self.value is None else f"{self.value:g}")
-
-
-class Row(_Model):
+class Row(Quoted):
     """Of Tables 1 to 3: a triple of parameters before (Q1) or after (Q2) quantisation, a cell per column."""
 
     triple: str
@@ -44,14 +22,14 @@ class Row(_Model):
         return one, two, three
 
 
-class Range(_Model):
+class Range(Quoted):
     """The variation of every column over the triples."""
 
     stage: str
     cells: tuple[Said, ...]
 
 
-class Grid(_Model):
+class Grid(Quoted):
     """Tables 1 to 3."""
 
     source: str
@@ -61,32 +39,32 @@ class Grid(_Model):
     notes: tuple[str, ...] = ()
 
 
-class Magnitudes(_Model):
+class Magnitudes(Quoted):
     strength: str
     name: str
     cells: tuple[Said, ...]
 
 
-class Table4(_Model):
+class Table4(Quoted):
     source: str
     network: str
     rows: tuple[Magnitudes, ...]
     notes: tuple[str, ...] = ()
 
 
-class Level(_Model):
+class Level(Quoted):
     name: str
     cells: tuple[Said, ...]
 
 
-class Table5(_Model):
+class Table5(Quoted):
     source: str
     network: str
     rows: tuple[Level, ...]
     notes: tuple[str, ...] = ()
 
 
-class Published(_Model):
+class Published(Quoted):
     """Everything of the data file. Columns run by ``codings`` and, in Tables 1 and 2, within them by ``strengths``."""
 
     title: str

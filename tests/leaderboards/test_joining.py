@@ -30,16 +30,21 @@ def test_rows_of_two_runs_stand_under_both_commands() -> None:
     assert f"```sh\n{first.command}\n{second.command}\n```" in text
 
 
-def test_runs_that_differ_otherwise_are_refused_by_what_differs() -> None:
+def test_where_code_or_teachers_differ_each_command_says_which_it_was() -> None:
+    first, stranger = row(record(), "privatesnn"), of_another_run("conversion")
+    environment = first.environment.model_copy(update={"git_revision": "0123456789ab"})
+    (result,) = stranger.results
+    changed = result.model_copy(update={"teacher": result.teacher.model_copy(update={"hash": "1" * 64})})
+    other = stranger.model_copy(update={"environment": environment, "results": (changed,)})
+    lines = joined([first, other], "here").command.splitlines()
+    assert lines[1] == f"{other.command}  # revision 0123456789ab, teacher 11111111"
+    assert lines[0].startswith(f"{first.command}  # ")
+    assert "11111111" not in lines[0]
+
+
+def test_rows_that_differ_otherwise_are_refused_by_what_differs() -> None:
     first = row(record(), "privatesnn")
-    environment = first.environment.model_copy(update={"code_hash": "0" * 64})
-    with pytest.raises(AuditError, match=r"come from runs that differ in code$"):
-        joined([first, of_another_run("conversion", environment=environment)], "here")
     with pytest.raises(AuditError, match="differ in settings, suites"):
         joined([first, of_another_run("conversion", profile="small", suites=("paper-v1",))], "here")
-    (result,) = first.results
-    teacher = result.teacher.model_copy(update={"hash": "1" * 64})
-    stranger = of_another_run("conversion")
-    changed = stranger.results[0].model_copy(update={"teacher": teacher})
-    with pytest.raises(AuditError, match="differ in teachers and evaluators"):
-        joined([first, stranger.model_copy(update={"results": (changed,)})], "here")
+    with pytest.raises(AuditError, match="here has several rows of 'privatesnn'"):
+        joined([first, of_another_run("privatesnn")], "here")

@@ -3,7 +3,8 @@ import tomllib
 import pytest
 from pydantic import ValidationError
 
-from leaderboards.paper.published import FILE, Published, Said, published
+from leaderboards.paper.published import FILE, Published, published
+from leaderboards.said import Said
 
 # The rows of the tables as the text of the paper has them.
 TABLE_2 = """

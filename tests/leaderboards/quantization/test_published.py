@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from leaderboards.quantization.published import Grid, Said, published
+from leaderboards.quantization.published import Grid, published
+from leaderboards.said import Said
 
 # The rows of the tables as the text of the paper has them.
 TABLE_1 = """

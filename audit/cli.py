@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from audit import cli_run as options
+from audit.cli_cache import cache
 from audit.cli_leaderboards import site, submit, tables, verify
 from audit.cli_run import NAMES, chosen_seeds, command_line, err_console, passed_settings, resumable
 from audit.cli_sweep import sweep
@@ -54,6 +55,7 @@ def audit(
     store: options.StoreRoot = None,
     track: Annotated[str, typer.Option(help="A grid of runs and one table of them: robustness.")] = "",
     over: Annotated[str, typer.Option(help="With --track: setting=value,value as one more axis.")] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be made, and make nothing.")] = False,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     """Audit a spiking network: how accurate it is, what it costs, and what of its training classes it gives away.
@@ -79,7 +81,11 @@ def audit(
     asked = asked_by(track, defense, attack) if track else (defense, attack)
     request = resolve(*asked, dataset, model, profile, chosen, data_root, device, passed, command=command_line())
     shared = shares(jobs, threads, request.device)
-    if track:
+    if dry_run:
+        if track:
+            raise AuditError("--dry-run is of one run; a track is many")
+        _show_plan(request, store, shared[0])
+    elif track:
         run_track(track, request, defense, over, out, store, shared)
     else:
         _execute(request, out, store, shared)
@@ -118,8 +124,37 @@ def list_(
         out_console.print(table)
 
 
-for _command in (sweep, submit, verify, tables, site):
+for _command in (sweep, submit, verify, tables, site, cache):
     app.command()(_command)
+
+
+def _show_plan(request, store_root: Path | None, jobs: int) -> None:
+    """The pieces of the run by kind, what is in the store, and what the rest takes."""
+    from audit.dry_run import look
+    from audit.store import Store
+
+    store = Store(store_root or options.default_store())
+    lines = look(request, store)
+    table = RichTable("made apart", box=box.SIMPLE_HEAD)
+    for name in ("in the store", "to make", "about, in one process"):
+        table.add_column(name, justify="right")
+    for line in lines:
+        table.add_row(line.name, str(line.stored), str(line.missing), _duration(line.seconds) if line.missing else "")
+    out_console.print(table)
+    missing = sum(line.missing for line in lines)
+    known = [line.seconds for line in lines if line.seconds is not None]
+    guess = f"about {_duration(sum(known) / jobs)} in {jobs} process{'es' * (jobs > 1)}"
+    unknown = "" if len(known) == len(lines) else ", and what was never made here at this scale"
+    rest = f"{missing} to make: {guess}{unknown}" if missing else "nothing to make"
+    out_console.print(f"{sum(line.stored for line in lines)} in {store.root}; {rest}", highlight=False, soft_wrap=True)
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "unknown"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def _execute(request, out: Path | None, store_root: Path | None, jobs: tuple[int, int]) -> None:

@@ -1,6 +1,7 @@
 """The folder of a run: claimed before the work begins, filled in one move when it is done."""
 
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError
 
+from audit import temporary
 from audit.errors import AuditError
 from audit.reporting.report import write_report
 from audit.reporting.sheet import write_sheet
@@ -24,9 +26,12 @@ def claim(folder: Path) -> None:
     try:
         if (folder / "record.json").exists():
             raise AuditError(f"--out {folder} already holds a run; choose another folder or remove it")
+        if folder.is_dir():
+            temporary.clear(folder)
         if os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
             raise AuditError(f"--out {folder} is not an empty folder; choose another")
         ancestor = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+        temporary.clear(ancestor)
         with tempfile.TemporaryDirectory(dir=ancestor, prefix=".audit-"):
             pass
     except OSError as error:
@@ -42,24 +47,31 @@ def write_run(finished: Finished, folder: Path) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         beside = folder if folder.is_dir() else folder.parent
-        with tempfile.TemporaryDirectory(dir=beside, prefix=".audit-", ignore_cleanup_errors=True) as made:
-            work = Path(made) / "run"
-            (work / "targets").mkdir(parents=True)
-            write_all(finished.record, work / "tables")
-            for (seed, name), network in finished.targets.items():
-                save_network(network.cpu(), work / "targets" / f"{name}-seed{seed}.safetensors")
-            arrays: dict[str, Any] = {name: tensor.cpu().numpy() for name, tensor in finished.scores.items()}
-            np.savez_compressed(work / "scores.npz", **arrays)
-            tables = [build(finished.record, name) for name in readable(finished.record)]
-            for name, pictures in finished.pictures.items():
-                write_sheet(pictures, work / "pictures" / f"{name}.png")
-            write_report(finished.record, tables, finished.pictures, work / "report.html")
-            finished.record.write(work / "record.json")
+        work = temporary.place(beside)
+        try:
+            _fill(work, finished)
             if folder.is_dir():
                 for part in sorted(work.iterdir(), key=lambda part: part.name == "record.json"):
                     part.rename(folder / part.name)
             else:
                 work.rename(folder)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise AuditError(f"cannot write the run to {folder}: {reason}") from error
+
+
+def _fill(folder: Path, finished: Finished) -> None:
+    """Everything of a run, the record last."""
+    (folder / "targets").mkdir(parents=True)
+    write_all(finished.record, folder / "tables")
+    for (seed, name), network in finished.targets.items():
+        save_network(network.cpu(), folder / "targets" / f"{name}-seed{seed}.safetensors")
+    arrays: dict[str, Any] = {name: tensor.cpu().numpy() for name, tensor in finished.scores.items()}
+    np.savez_compressed(folder / "scores.npz", **arrays)
+    tables = [build(finished.record, name) for name in readable(finished.record)]
+    for name, pictures in finished.pictures.items():
+        write_sheet(pictures, folder / "pictures" / f"{name}.png")
+    write_report(finished.record, tables, finished.pictures, folder / "report.html")
+    finished.record.write(folder / "record.json")

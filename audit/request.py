@@ -41,6 +41,11 @@ class Request:
     baselines: bool = True
 
     @property
+    def scale(self) -> str:
+        """What the cost of a stage depends on most."""
+        return f"{self.dataset} {self.model} {self.profile} {self.device.type}"
+
+    @property
     def compared(self) -> tuple[Component[Defense], ...]:
         """The baselines of the requested defenses, each before the first that names it, and the defenses themselves.
 

@@ -63,7 +63,7 @@ def run(request: Request, store: Store, monitor: Monitor, elsewhere: Books | Non
     ``elsewhere``: the books of the processes that made it, where several did.
     """
     data = begin(request)
-    shop = Workshop(store, monitor, request.device, elsewhere=elsewhere or Books())
+    shop = Workshop(store, monitor, request.device, elsewhere=elsewhere or Books(), scale=request.scale)
     results: list[SeedResult] = []
     targets: dict[tuple[int, str], nn.Module] = {}
     scores: dict[str, Tensor] = {}

@@ -6,7 +6,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -18,11 +18,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from audit import temporary
+from audit.costs import Costs
 from audit.errors import AuditError
 
 log = logging.getLogger(__name__)
 # The folder of the locks: empty files, one for each stage that was ever made, which nobody needs once no run is on.
 LOCKS = ".locks"
+COSTS = "costs.jsonl"
 
 
 @dataclass(frozen=True)
@@ -37,16 +40,32 @@ class Artifact:
         return digest({"tensors": hash_tensors(self.tensors), "document": self.document})
 
 
+@dataclass(frozen=True)
+class Kept:
+    """An artifact's file: its ``size`` in bytes, and when it was last made or read, in seconds since 1970."""
+
+    stage: str
+    path: Path
+    size: int
+    used: float
+
+
 class Store:
     """A folder of artifacts, one safetensors file each, named by stage and key."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.costs = Costs(root / COSTS)
 
     def claim(self) -> None:
-        """Raises AuditError where nothing can be stored, before hours are spent on what should be."""
+        """Raises AuditError where nothing can be stored, before hours are spent on what should be.
+
+        What a process that died was writing is removed.
+        """
         try:
             self.root.mkdir(parents=True, exist_ok=True)
+            for folder in self.root.iterdir():
+                temporary.clear(folder)
             with tempfile.TemporaryFile(dir=self.root):
                 pass
         except OSError as error:
@@ -74,6 +93,8 @@ class Store:
                 raise ValueError(f"it is {stored['stage']} {stored['key']}")
             if artifact.hash() != stored["hash"]:
                 raise ValueError("its content does not have the hash that it names")
+            with suppress(OSError):  # for `prune`; a store that may only be read serves as well
+                os.utime(path)
         except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
             log.warning("stored %s %s is damaged (%s): it is made again", stage, path, error)
             path.unlink(missing_ok=True)
@@ -83,26 +104,21 @@ class Store:
     def put(self, stage: str, key: str, artifact: Artifact) -> None:
         """Write to a temporary file beside the place, flush it to disk, and rename it there."""
         path = self.path(stage, key)
+        written_to = temporary.place(path.parent, path.suffix)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-", suffix=".safetensors")
-            os.close(handle)
-        except OSError as error:
-            raise self._unusable(error) from error
-        temporary = Path(name)
-        try:
             # One entry: safetensors writes several in no fixed order, and the same artifact shall be the same bytes.
             written = {"stage": stage, "key": key, "hash": artifact.hash(), "document": artifact.document}
             metadata = {"artifact": json.dumps(written, sort_keys=True)}
             tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in artifact.tensors.items()}
-            save_file(tensors, temporary, metadata=metadata)
-            with temporary.open("rb") as file:
+            save_file(tensors, written_to, metadata=metadata)
+            with written_to.open("rb") as file:
                 os.fsync(file.fileno())
-            temporary.replace(path)
+            written_to.replace(path)
         except (OSError, SafetensorError) as error:
             raise self._unusable(error) from error
         finally:
-            temporary.unlink(missing_ok=True)
+            written_to.unlink(missing_ok=True)
 
     def get_or_make(self, stage: str, key: str, make: Callable[[], Artifact]) -> tuple[Artifact, bool]:
         """The artifact and whether it was already there.
@@ -120,6 +136,32 @@ class Store:
             made = make()
             self.put(stage, key, made)
         return made, False
+
+    def kept(self) -> list[Kept]:
+        """Every artifact, the one that was not used for longest first."""
+        found = []
+        for path in self.root.glob("*/*.safetensors"):
+            if path.name.startswith("."):
+                continue
+            with suppress(FileNotFoundError):  # another process may prune as well
+                status = path.stat()
+                found.append(Kept(path.parent.name, path, status.st_size, status.st_mtime))
+        return sorted(found, key=lambda one: (one.used, one.path))
+
+    def prune(self, unused_since: float) -> list[Kept]:
+        """Remove what was neither made nor read since then, and what dead processes left; what was removed.
+
+        A run that is on makes again what it needs of it. Raises AuditError where a file cannot be removed.
+        """
+        removed = [one for one in self.kept() if one.used < unused_since]
+        try:
+            for one in removed:
+                one.path.unlink(missing_ok=True)
+                (self.root / LOCKS / one.stage / one.path.stem).unlink(missing_ok=True)
+        except OSError as error:
+            raise AuditError(f"cannot remove {error.filename}: {error.strerror}") from error
+        self.claim()
+        return removed
 
     @contextmanager
     def _alone(self, stage: str, key: str) -> Iterator[None]:

@@ -187,7 +187,7 @@ def _one_seed(request: Request, seed: int) -> OneSeed:
         if len(_seeds) >= _KEPT:
             _seeds.pop(next(iter(_seeds)))
         data = next((one.data for one in _seeds.values() if _data(one.request) == _data(request)), None)
-        shop = Workshop(_store, SilentMonitor(), request.device)
+        shop = Workshop(_store, SilentMonitor(), request.device, scale=request.scale)
         _seeds[place] = OneSeed(shop, data or prepare_data(*_data(request)), request, seed)
     return _seeds[place]
 

@@ -41,7 +41,8 @@ class Books:
 class Workshop:
     """Nothing in here leads to private data: a defense is handed methods of it.
 
-    ``elsewhere``: the books of other processes that made stages of the same run.
+    ``elsewhere``: the books of other processes that made stages of the same run. ``scale`` says how large such a run
+    is: what its stages cost is a guess of what others of that scale will.
     """
 
     store: Store
@@ -49,6 +50,7 @@ class Workshop:
     device: torch.device
     own: Books = field(default_factory=Books)
     elsewhere: Books = field(default_factory=Books)
+    scale: str = ""
     _nested: list[tuple[float, float]] = field(default_factory=list)
 
     def make(self, stage: str, label: str, seed: int, inputs: dict[str, Any], build: Callable[[], Artifact]) -> Made:
@@ -57,7 +59,7 @@ class Workshop:
         ``inputs`` are JSON values: settings, keys of earlier stages, hashes of code. A stage that is made within
         another one has its own line, and its time is not counted twice.
         """
-        key = digest({"stage": stage, "seed": seed, "device": self.device.type, "torch": torch.__version__, **inputs})
+        key = self.key(stage, seed, inputs)
         wall, cpu = time.perf_counter(), time.process_time()
         self._nested.append((0.0, 0.0))
         try:
@@ -65,6 +67,8 @@ class Workshop:
         finally:
             inner_wall, inner_cpu = self._nested.pop()
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        if not cached:
+            self.store.costs.add(self.scale, stage, label, wall)
         if self._nested:
             outer_wall, outer_cpu = self._nested[-1]
             self._nested[-1] = (outer_wall + wall, outer_cpu + cpu)
@@ -79,6 +83,10 @@ class Workshop:
             )
         )
         return Made(artifact, key)
+
+    def key(self, stage: str, seed: int, inputs: dict[str, Any]) -> str:
+        """What the artifact is stored under."""
+        return digest({"stage": stage, "seed": seed, "device": self.device.type, "torch": torch.__version__, **inputs})
 
     def fruitless(self, attack: str) -> tuple[Status, str] | None:
         """Why the attack of this digest has no evidence, where it was tried already."""
@@ -98,3 +106,22 @@ def code(*parts: str) -> str:
     """
     sources = hash_sources(ROOT / part / "__init__.py" if (ROOT / part).is_dir() else ROOT / part for part in parts)
     return digest([sources, engine()]) if "spiking" in parts else sources
+
+
+class NotMade(Exception):
+    """A stage that is not in the store."""
+
+    def __init__(self, stage: str, label: str) -> None:
+        super().__init__(f"{stage}: {label}")
+        self.stage, self.label = stage, label
+
+
+class ClosedWorkshop(Workshop):
+    """One that makes nothing: what is not in the store is raised as `NotMade`."""
+
+    def make(self, stage: str, label: str, seed: int, inputs: dict[str, Any], build: Callable[[], Artifact]) -> Made:
+        key = self.key(stage, seed, inputs)
+        found = self.store.get(stage, key)
+        if found is None:
+            raise NotMade(stage, label)
+        return Made(found, key)

@@ -1,0 +1,46 @@
+"""Files and folders that are being written: their names say by whom, so that what a dead process left can go."""
+
+import hashlib
+import os
+import platform
+import re
+import secrets
+import shutil
+from pathlib import Path
+
+HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+NAME = re.compile(r"\.writing-(?P<host>[0-9a-f]{8})-(?P<pid>[0-9]+)-[0-9a-f]{8}(\..*)?")
+
+
+def place(folder: Path, suffix: str = "") -> Path:
+    """A path in ``folder`` that no other process takes; nothing is made there."""
+    return folder / f".writing-{HOST}-{os.getpid()}-{secrets.token_hex(4)}{suffix}"
+
+
+def clear(folder: Path) -> list[Path]:
+    """Remove what processes of this machine were writing in ``folder`` when they died; what was removed.
+
+    Of other machines nothing is known: what they write stays.
+    """
+    left = [path for path in folder.glob(".writing-*") if _is_left(path.name)]
+    for path in left:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    return left
+
+
+def _is_left(name: str) -> bool:
+    written = NAME.fullmatch(name)
+    return written is not None and written["host"] == HOST and not _alive(int(written["pid"]))
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is there, and another user's
+        return True
+    return True

@@ -118,7 +118,8 @@ class Store:
         except (OSError, SafetensorError) as error:
             raise self._unusable(error) from error
         finally:
-            written_to.unlink(missing_ok=True)
+            with suppress(OSError):
+                written_to.unlink()
 
     def get_or_make(self, stage: str, key: str, make: Callable[[], Artifact]) -> tuple[Artifact, bool]:
         """The artifact and whether it was already there.

@@ -182,7 +182,8 @@ def test_an_exception_while_making_leaves_nothing_and_comes_through(store: Store
 
     with pytest.raises(KeyboardInterrupt):
         store.get_or_make("stage", "key", make)
-    assert not store.root.exists()
+    assert store.kept() == []
+    assert store.get_or_make("stage", "key", lambda: ARTIFACT)[1] is False  # nobody holds it any more
 
 
 def test_a_failed_write_leaves_the_earlier_artifact(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,7 +223,7 @@ def test_a_read_only_root_is_an_error_with_advice(store: Store, monkeypatch: pyt
     def read_only(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(store_module.tempfile, "mkstemp", read_only)
+    monkeypatch.setattr(store_module, "save_file", read_only)
     with pytest.raises(AuditError, match="Permission denied; pass --store PATH"):
         store.put("stage", "key", ARTIFACT)
 

@@ -16,6 +16,8 @@ from audit.reporting.grid import Image, Pictures, grid_of
 from audit.reporting.headline import headline
 
 LONGEST_VALUE = 400
+# Of more networks the title gives the number.
+MOST_NAMED = 4
 
 
 class ReportCell(Protocol):
@@ -90,7 +92,7 @@ def render_report(record: Record, tables: Sequence[ReportTable], pictures: Mappi
     return page.render(
         record=record,
         first=record.results[0],
-        requested=_requested(record),
+        title=_title(_requested(record)),
         headline=headline(record),
         attacked=any(defense.attacks for result in record.results for defense in result.defenses),
         failures=_failures(record),
@@ -110,19 +112,35 @@ def _requested(record: Record) -> list[str]:
     return asked or [d.defense for d in record.results[0].defenses]
 
 
+def _title(requested: Sequence[str]) -> str:
+    """What the page is about: the names, as long as they are a few."""
+    return ", ".join(requested) if len(requested) <= MOST_NAMED else f"{len(requested)} networks"
+
+
 def _failures(record: Record) -> list[dict[str, str]]:
-    """What was tried and gave no result, with the reason in full."""
-    several = len(record.results) > 1
+    """What was tried and gave no result, with the reason in full: once for all attacks and targets that share it."""
+    seeds = [result.seed for result in record.results]
+    met: dict[tuple[str, str, str], dict[str, list[int]]] = {}
+    for result in record.results:
+        for target, attack in _attacks(result.defenses):
+            if attack.status != "ok":
+                key = (attack.status, attack.reason or "no reason recorded", attack.attack)
+                met.setdefault(key, {}).setdefault(target, []).append(result.seed)
+    attacks: dict[tuple[str, str, str], list[str]] = {}
+    for (status, reason, name), targets in met.items():
+        where = ", ".join(target + _under(found, seeds) for target, found in targets.items())
+        attacks.setdefault((status, reason, where), []).append(name)
     return [
-        {
-            "what": f"{attack.attack} on {target}" + (f", seed {result.seed}" if several else ""),
-            "status": attack.status.replace("-", " "),
-            "reason": attack.reason or "no reason recorded",
-        }
-        for result in record.results
-        for target, attack in _attacks(result.defenses)
-        if attack.status != "ok"
+        {"what": f"{', '.join(names)} on {where}", "status": status.replace("-", " "), "reason": reason}
+        for (status, reason, where), names in attacks.items()
     ]
+
+
+def _under(found: Sequence[int], seeds: Sequence[int]) -> str:
+    """' (seed 1)', where it is not so under all."""
+    if list(found) == list(seeds):
+        return ""
+    return f" (seed{'s' * (len(found) > 1)} {', '.join(map(str, found))})"
 
 
 def _attacks(defenses: Sequence[Any]) -> list[tuple[str, AttackResult]]:

@@ -166,8 +166,8 @@ def _execute(request, out: Path | None, store_root: Path | None, jobs: tuple[int
     folder = out or Path("runs") / f"{request.dataset}-{datetime.now():%Y%m%d-%H%M%S}"
     claim(folder)
     with resumable(store_root, jobs, f"Nothing was written to {folder}.") as (store, monitor, workers):
-        books = workers.spread([request], monitor) if workers else None
-        finished = run(request, store, monitor, books)
+        (made,) = workers.spread([request], monitor) if workers else [[]]
+        finished = run(request, store, monitor, made)
         write_run(finished, folder)
     for name in readable(finished.record):
         print_table(build(finished.record, name))

@@ -30,10 +30,12 @@ from audit.robustness import victims
 from audit.settings import Settings
 from audit.spiking.files import build, describe, weights
 from audit.spiking.network import SpikingNetwork
-from audit.store import Artifact, digest, hash_tensors
+from audit.store import Artifact, hash_tensors
 from audit.workshop import Workshop, code
 
 log = logging.getLogger(__name__)
+# Of an artifact's document: why the attack does not apply.
+NOTHING = "not applicable"
 
 
 class AttackFailed(Exception):
@@ -107,7 +109,9 @@ def attack(
             with shop.monitor.steps(f"attack {component.label} on {subject.name}", 1):
                 artifact = _run(settings, handed, context, inquiry, images)
             artifact.document["notes"] = plain_json(context.notes)
-        except (NotApplicable, OutOfTime):
+        except NotApplicable as reason:  # it depends on what the key holds, and is stored like any evidence
+            return Artifact(document={NOTHING: str(reason)})
+        except OutOfTime:
             raise
         except Exception as error:  # an attack is anybody's code: whatever it raises is its result
             raise AttackFailed(f"{type(error).__name__}: {error}") from error
@@ -122,24 +126,17 @@ def attack(
         "inquiry": inquiry.key if inquiry is not None and component.evidence == "membership" else None,
     }
 
-    def nothing(status: Status, reason: Exception) -> Evidence:
-        shop.own.fruitless[this] = status, str(reason)
-        return Evidence(**values, status=status, reason=str(reason))
-
-    this = digest({**inputs, "seed": seed})
-    if known := shop.fruitless(this):
-        return Evidence(**values, status=known[0], reason=known[1])
     try:
         inputs["reads"] = fingerprint(settings, data.task, seed)
         made = shop.make("attack", f"{component.label} on {subject.name}", seed, inputs, make)
-    except NotApplicable as reason:
-        return nothing("not-applicable", reason)
     except OutOfTime as reason:
-        return nothing("timed-out", reason)
+        return Evidence(**values, status="timed-out", reason=str(reason))
     except AttackFailed as failure:
         log.warning("attack %s on %s failed", component.label, subject.name, exc_info=failure.__cause__ or failure)
-        return nothing("failed", failure)
+        return Evidence(**values, status="failed", reason=str(failure))
     document = made.artifact.document
+    if NOTHING in document:
+        return Evidence(**values, status="not-applicable", reason=document[NOTHING])
     return Evidence(
         **values,
         tensors=made.artifact.tensors,

@@ -46,8 +46,9 @@ def attacked(request: Request, twins: Mapping[tuple[int, int], str]) -> Iterator
     ``twins``: (seed, place of the defense) -> key of its twin; a target without one has failed.
     """
     # Attack by attack: what two targets share is mostly made by then, and nobody waits for it.
-    for place in range(len(request.attacks)):
-        seen: set[str] = set()
+    for place, attack in enumerate(request.attacks):
+        # An untrained network has no members and no accuracy to lose.
+        seen: set[str] = set(twins.values()) if attack.evidence in ("membership", "adversarial") else set()
         for (seed, defense), key in twins.items():
             yield Piece(seed, "attack", defense, place)
             if key not in seen:

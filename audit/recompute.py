@@ -15,7 +15,7 @@ from audit.networks.vgg import NETWORKS, vgg
 from audit.observation import EVALUATOR_DISTANCE, INCEPTION_DISTANCE, Observation, Yardstick, measure
 from audit.records import AttackResult, Measurement, Record, SeedResult
 from audit.robustness import KINDS as CONTRASTS
-from audit.robustness import Contrast
+from audit.robustness import ON_CHIP, Contrast
 from audit.store import hash_tensors
 from audit.zips import Limits, read_members
 
@@ -234,12 +234,12 @@ def _answers(own: Mapping[str, Tensor], place: str, record: Record) -> Answers:
 
 def _contrast(own: Mapping[str, Tensor], place: str, attack: AttackResult, classes: int) -> Contrast:
     """Raises AuditError where what a stranger calls the answers under an evasion are none."""
-    _check(own, place, ("labels", *CONTRASTS[:2]), CONTRASTS[2:])
+    _check(own, place, ("labels", *CONTRASTS[:2]), (*CONTRASTS[2:], *ON_CHIP))
     labels = own["labels"]
     if labels.dtype != torch.int64 or not ((labels >= 0) & (labels < classes)).all() or len(labels) != attack.images:
         raise AuditError(f"{place}: labels are not those of {attack.images} images of {classes} classes")
     for name, rows in own.items():
-        shape, kind = ((classes,), torch.float32) if name in CONTRASTS[:2] else ((), torch.float64)
+        shape, kind = ((classes,), torch.float32) if name in (*CONTRASTS[:2], *ON_CHIP) else ((), torch.float64)
         if name != "labels" and (tuple(rows.shape[1:]) != shape or rows.dtype != kind):
             raise AuditError(f"{place}: {name[:80]} holds {rows.dtype} of shape {list(rows.shape)}")
     try:

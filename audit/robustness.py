@@ -7,19 +7,31 @@ import torch
 from torch import Tensor, nn
 
 from audit.contracts import Images, Task
+from audit.errors import AuditError
 from audit.metrics.accuracy import accuracy
-from audit.metrics.robustness import LOSS, accuracy_loss, activity, activity_change, noise_to_signal
+from audit.metrics.robustness import (
+    AGREEMENT,
+    CHIP_LOSS,
+    LOSS,
+    accuracy_loss,
+    activity,
+    activity_change,
+    noise_to_signal,
+)
 from audit.networks.ascent import derived_seed
 from audit.networks.training import predict
 from audit.observation import first_per_class
 from audit.records import Measurement
 from audit.spiking.counts import count_spikes
+from audit.spiking.integer import Emulation, emulate
 from audit.spiking.network import SpikingNetwork
 
 # What enters the first layer; no layer is called so, since its name has a space.
 CODED = "coded input"
 CLEAN, ATTACKED = "accuracy on the clean images", "accuracy under attack"
 KINDS = ("logits/clean", "logits/attacked", "spikes/clean/", "spikes/attacked/", "signal/", "noise/")
+# Of the same network computed in whole numbers, as a chip does it.
+ON_CHIP = ("chip/clean", "chip/attacked")
 # At a time: two spike counts of every neuron are held for each.
 BATCH = 50
 
@@ -30,7 +42,8 @@ class Contrast:
 
     ``clean``, ``attacked``: logits [N, K]. By layer of neurons, [N]: ``spikes`` and ``spikes_attacked``
     per neuron, summed over T. By `CODED` and layer, [N]: ``signal`` ||r(x)||^2 and ``noise`` ||r(x') - r(x)||^2 of its
-    spike counts r. An ANN has no layer of spikes.
+    spike counts r. An ANN has no layer of spikes. ``chip``: the logits to both of the network in whole numbers,
+    `audit.spiking.integer`, where the target has one.
     """
 
     labels: Tensor
@@ -40,13 +53,14 @@ class Contrast:
     spikes_attacked: Mapping[str, Tensor]
     signal: Mapping[str, Tensor]
     noise: Mapping[str, Tensor]
+    chip: tuple[Tensor, Tensor] | None = None
 
     def tensors(self) -> dict[str, Tensor]:
         """Named tensors to be stored; `of` is the inverse."""
         named = {"labels": self.labels, KINDS[0]: self.clean, KINDS[1]: self.attacked}
         for kind, rows in zip(KINDS[2:], (self.spikes, self.spikes_attacked, self.signal, self.noise), strict=True):
             named |= {f"{kind}{layer}": values for layer, values in rows.items()}
-        return named
+        return named | dict(zip(ON_CHIP, self.chip or (), strict=False))
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor]) -> "Contrast":
@@ -58,7 +72,12 @@ class Contrast:
         layers = set(parts[0])
         if set(parts[1]) != layers or any(set(part) != layers | ({CODED} if layers else set()) for part in parts[2:]):
             raise ValueError("its layers are not the same in every part of its raw scores")
-        return cls(tensors["labels"], tensors[KINDS[0]], tensors[KINDS[1]], *parts)
+        known = [name for name in ON_CHIP if name in tensors]
+        if len(known) == 1:
+            raise ValueError("of the network in whole numbers, it has one part and not the other")
+        chip = (tensors[ON_CHIP[0]], tensors[ON_CHIP[1]]) if known else None
+        spikes, attacked, signal, noise = parts
+        return cls(tensors["labels"], tensors[KINDS[0]], tensors[KINDS[1]], spikes, attacked, signal, noise, chip)
 
     def measured(self) -> tuple[Measurement, ...]:
         """Accuracy before and after and what was lost; spikes; noise-to-signal ratios and their square roots."""
@@ -68,6 +87,10 @@ class Contrast:
             accuracy(ATTACKED, self.attacked, self.labels),
             accuracy_loss(LOSS, right, still),
         ]
+        if self.chip is not None:
+            right, still = (logits.argmax(1) == self.labels for logits in self.chip)
+            found.append(accuracy(AGREEMENT, self.chip[0], self.clean.argmax(1)))
+            found.append(accuracy_loss(CHIP_LOSS, right, still))
         if not self.spikes:
             return tuple(found)
         found += [
@@ -101,12 +124,25 @@ def contrast(
     if not isinstance(network, SpikingNetwork):
         before, after = (predict(network, x.to(device)).cpu() for x in (clean, attacked))
         return Contrast(images.labels, before, after, {}, {}, {}, {})
-    parts = [
-        _batch(network, before.to(device), after.to(device), derived_seed(seed, "contrast", n))
-        for n, (before, after) in enumerate(zip(clean.split(BATCH), attacked.split(BATCH), strict=True))
-    ]
+    whole = _in_whole_numbers(network)
+    parts = []
+    for n, (before, after) in enumerate(zip(clean.split(BATCH), attacked.split(BATCH), strict=True)):
+        own = derived_seed(seed, "contrast", n)
+        rows = _batch(network, before.to(device), after.to(device), own)
+        if whole is not None:
+            for name, batch in zip(ON_CHIP, (before, after), strict=True):
+                rows[name] = whole(batch.cpu(), torch.Generator().manual_seed(own))
+        parts.append(rows)
     joined = {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
     return Contrast.of({"labels": images.labels} | joined)
+
+
+def _in_whole_numbers(network: SpikingNetwork) -> Emulation | None:
+    """None where its weights lie on no grid, or a layer has no counterpart."""
+    try:
+        return emulate(network)
+    except AuditError:
+        return None
 
 
 def _batch(network: SpikingNetwork, clean: Tensor, attacked: Tensor, seed: int) -> dict[str, Tensor]:

@@ -3,7 +3,7 @@
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -23,7 +23,7 @@ from audit.contracts import Monitor
 from audit.evidence import Evidence
 from audit.pictures import picture_grids
 from audit.pipeline import Prepared, Target
-from audit.records import DatasetInfo, DefenseResult, Environment, Record, SeedResult
+from audit.records import DatasetInfo, DefenseResult, Environment, Record, SeedResult, StageInfo
 from audit.reporting.grid import Pictures
 from audit.request import UNDEFENDED, Request, begin, completed_suites
 from audit.seed import OneSeed
@@ -31,7 +31,7 @@ from audit.settings import GROUPS
 from audit.spiking.kernels import engine
 from audit.store import Store, hash_sources
 from audit.verdicts import judged
-from audit.workshop import Books, Workshop
+from audit.workshop import Workshop
 
 PACKAGES = ("torch", "torchvision", "torchmetrics", "numpy", "scipy", "scikit-learn", "pydantic", "safetensors")
 
@@ -57,13 +57,13 @@ class SeedAudit:
     scores: dict[str, Tensor]
 
 
-def run(request: Request, store: Store, monitor: Monitor, elsewhere: Books | None = None) -> Finished:
+def run(request: Request, store: Store, monitor: Monitor, elsewhere: Sequence[StageInfo] = ()) -> Finished:
     """Every stage of the request; what is in the store already is not made again.
 
-    ``elsewhere``: the books of the processes that made it, where several did.
+    ``elsewhere``: the stages that other processes made for it.
     """
     data = begin(request)
-    shop = Workshop(store, monitor, request.device, elsewhere=elsewhere or Books(), scale=request.scale)
+    shop = Workshop(store, monitor, request.device, elsewhere=elsewhere, scale=request.scale)
     results: list[SeedResult] = []
     targets: dict[tuple[int, str], nn.Module] = {}
     scores: dict[str, Tensor] = {}

@@ -10,14 +10,13 @@ from audit.contracts import Monitor
 from audit.errors import AuditError
 from audit.output import claim, write_run
 from audit.pipeline import prepare_data
-from audit.records import AttackResult, DefenseResult, Record
+from audit.records import AttackResult, DefenseResult, Record, StageInfo
 from audit.registry import Component
 from audit.request import Request
 from audit.run import environment, plain, run
 from audit.settings import GROUPS
 from audit.store import Store
 from audit.workers import Workers
-from audit.workshop import Books
 
 log = logging.getLogger(__name__)
 
@@ -44,18 +43,19 @@ def outcomes(
     for point, record in zip(points, kept, strict=True):
         if record is not None and record.environment.code_hash != code:
             log.warning("%s was made by another version of the code; remove it to make it again", point.folder)
-    missing = [point.request for point, record in zip(points, kept, strict=True) if record is None]
-    books = workers.spread(missing, monitor) if workers and missing else None
+    missing = [point for point, record in zip(points, kept, strict=True) if record is None]
+    made = workers.spread([point.request for point in missing], monitor) if workers else [[] for _ in missing]
+    elsewhere = {point.folder: stages for point, stages in zip(missing, made, strict=True)}
     with monitor.steps(what, len(points)) as advance:
         for point, record in zip(points, kept, strict=True):
-            yield record or _run(point, store, monitor, books)
+            yield record or _run(point, store, monitor, elsewhere[point.folder])
             advance()
 
 
-def _run(point: Point, store: Store, monitor: Monitor, books: Books | None) -> Record | AuditError:
+def _run(point: Point, store: Store, monitor: Monitor, elsewhere: Sequence[StageInfo]) -> Record | AuditError:
     try:
         with monitor.steps(point.title, 1):
-            finished = run(point.request, store, monitor, books)
+            finished = run(point.request, store, monitor, elsewhere)
         write_run(finished, point.folder)
     except AuditError as error:
         return AuditError(f"at {point.title}: {error}")

@@ -40,6 +40,10 @@ class Artifact:
         return digest({"tensors": hash_tensors(self.tensors), "document": self.document})
 
 
+class Unusable(AuditError):
+    """The store cannot be written to."""
+
+
 @dataclass(frozen=True)
 class Kept:
     """An artifact's file: its ``size`` in bytes, and when it was last made or read, in seconds since 1970."""
@@ -71,9 +75,9 @@ class Store:
         except OSError as error:
             raise self._unusable(error) from error
 
-    def _unusable(self, error: Exception) -> AuditError:
+    def _unusable(self, error: Exception) -> "Unusable":
         reason = getattr(error, "strerror", None) or error
-        return AuditError(f"cannot write to the store {self.root}: {reason}; pass --store PATH")
+        return Unusable(f"cannot write to the store {self.root}: {reason}; pass --store PATH")
 
     def path(self, stage: str, key: str) -> Path:
         return self.root / stage / f"{key}.safetensors"

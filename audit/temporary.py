@@ -6,9 +6,19 @@ import platform
 import re
 import secrets
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
-HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+
+def _host() -> str:
+    """Of this machine since it was started, and of this container: only within it does a process number mean one."""
+    known = [platform.node()]
+    with suppress(OSError):
+        known += [Path("/proc/sys/kernel/random/boot_id").read_text(), str(Path("/proc/self/ns/pid").readlink())]
+    return hashlib.sha256("".join(known).encode()).hexdigest()[:8]
+
+
+HOST = _host()
 NAME = re.compile(r"\.writing-(?P<host>[0-9a-f]{8})-(?P<pid>[0-9]+)-[0-9a-f]{8}(\..*)?")
 
 
@@ -37,6 +47,8 @@ def _is_left(name: str) -> bool:
 
 
 def _alive(pid: int) -> bool:
+    if os.name != "posix":  # where asking ends a process
+        return True
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -1,7 +1,7 @@
 """Where stages are made: looks each one up under the hash of what makes it, and keeps the books."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import torch
 
 import audit
 from audit.contracts import Monitor
-from audit.records import StageInfo, Status
+from audit.records import StageInfo
 from audit.spiking.kernels import engine
 from audit.store import Artifact, Store, digest, hash_sources
 
@@ -26,30 +26,18 @@ class Made:
 
 
 @dataclass
-class Books:
-    """What became of stages: what each cost, and of attacks without evidence, by their digest, why there is none."""
-
-    stages: list[StageInfo] = field(default_factory=list)
-    fruitless: dict[str, tuple[Status, str]] = field(default_factory=dict)
-
-    def add(self, other: "Books") -> None:
-        self.stages += other.stages
-        self.fruitless |= other.fruitless
-
-
-@dataclass
 class Workshop:
     """Nothing in here leads to private data: a defense is handed methods of it.
 
-    ``elsewhere``: the books of other processes that made stages of the same run. ``scale`` says how large such a run
+    ``elsewhere``: the stages that other processes made for the same run. ``scale`` says how large such a run
     is: what its stages cost is a guess of what others of that scale will.
     """
 
     store: Store
     monitor: Monitor
     device: torch.device
-    own: Books = field(default_factory=Books)
-    elsewhere: Books = field(default_factory=Books)
+    stages: list[StageInfo] = field(default_factory=list)
+    elsewhere: Sequence[StageInfo] = ()
     scale: str = ""
     _nested: list[tuple[float, float]] = field(default_factory=list)
 
@@ -72,7 +60,7 @@ class Workshop:
         if self._nested:
             outer_wall, outer_cpu = self._nested[-1]
             self._nested[-1] = (outer_wall + wall, outer_cpu + cpu)
-        self.own.stages.append(
+        self.stages.append(
             StageInfo(
                 name=f"{stage}: {label}" if label else stage,
                 key=key,
@@ -88,14 +76,10 @@ class Workshop:
         """What the artifact is stored under."""
         return digest({"stage": stage, "seed": seed, "device": self.device.type, "torch": torch.__version__, **inputs})
 
-    def fruitless(self, attack: str) -> tuple[Status, str] | None:
-        """Why the attack of this digest has no evidence, where it was tried already."""
-        return self.own.fruitless.get(attack) or self.elsewhere.fruitless.get(attack)
-
     def books(self) -> list[StageInfo]:
         """A line for each stage, in the order of the first use: what it cost where it was made."""
-        made = {line.key: line for line in self.elsewhere.stages if not line.cached}
-        lines = [made.pop(line.key, line) if line.cached else line for line in self.own.stages]
+        made = {line.key: line for line in self.elsewhere if not line.cached}
+        lines = [made.pop(line.key, line) if line.cached else line for line in self.stages]
         return lines + list(made.values())
 
 
@@ -109,11 +93,7 @@ def code(*parts: str) -> str:
 
 
 class NotMade(Exception):
-    """A stage that is not in the store."""
-
-    def __init__(self, stage: str, label: str) -> None:
-        super().__init__(f"{stage}: {label}")
-        self.stage, self.label = stage, label
+    """A stage is not in the store."""
 
 
 class ClosedWorkshop(Workshop):
@@ -123,5 +103,5 @@ class ClosedWorkshop(Workshop):
         key = self.key(stage, seed, inputs)
         found = self.store.get(stage, key)
         if found is None:
-            raise NotMade(stage, label)
+            raise NotMade(f"{stage}: {label}")
         return Made(found, key)

@@ -174,10 +174,10 @@ def _common(record: Record) -> tuple[object, ...]:
 
 
 def _origin(record: Record) -> str:
-    """'revision 7e9846c4b285, teacher f8302683': of which code, and on which networks, a row is."""
+    """'revision 7e9846c4b285, teacher f8302683, evaluator 5b473484': the code and the networks that a row is of."""
     teachers = " ".join(result.teacher.hash[:8] for result in record.results)
     code = record.environment.git_revision or f"code {record.environment.code_hash[:12]}"
-    return f"revision {code}, teacher {teachers}"
+    return f"revision {code}, teacher {teachers}, evaluator {record.results[0].evaluator.hash[:8]}"
 
 
 def _joined(results: Sequence[SeedResult]) -> SeedResult:

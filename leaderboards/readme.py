@@ -24,6 +24,10 @@ from leaderboards.tracks import Track, read_track
 
 BEGIN = re.compile(r"^<!-- tables: (?P<path>\S+)(?P<names>( [a-z0-9-]+)*) -->$", re.MULTILINE)
 END = "<!-- /tables -->"
+SEVERAL = (
+    "Rows of several runs: each run has a teacher and evaluators of its own, of the same recipe and data, and its "
+    "distances are in the features of its own evaluator.\n\n"
+)
 PAGES = (Path("README.md"), Path("docs/results.md"))
 
 
@@ -40,7 +44,7 @@ def block(record: Record, source: str, names: Sequence[str], track: Track | None
     else:
         tables = "\n".join(_tables(record, name) for name in names or readable(record))
     origin = f"Made from [`{source}`]({source}) by `python -m leaderboards.readme`; the record was made by"
-    return f"{origin}\n\n```sh\n{command}\n```\n\n{tables}"
+    return f"{origin}\n\n```sh\n{command}\n```\n\n{SEVERAL if '  # revision ' in command else ''}{tables}"
 
 
 def _tables(record: Record, name: str) -> str:

@@ -19,6 +19,7 @@ FGSM = "fgsm"
 MARGIN = 0.05
 
 LOSS = Column("accuracy loss", "measured", "fraction", "lower is better")
+CHIP_LOSS = Column("accuracy loss, whole numbers", "measured", "fraction", "lower is better")
 CLEAN_SPIKES = Column("spikes per neuron, clean", "measured", "spikes", "neutral")
 MORE_SPIKES = Column("change of spikes per neuron", "measured", "change in spikes", "neutral")
 INPUT_NOISE = Column("NSR, coded input", "measured", "ratio of powers", "lower is better")

@@ -13,7 +13,7 @@ DC = "data-free-conversion"
 
 
 def test_before_a_run_everything_is_to_make_and_after_it_nothing(tmp_path: Path) -> None:
-    request, store = tiny_request(f"none,{DC}", "reconversion,weight-recovery"), Store(tmp_path / "store")
+    request, store = tiny_request(f"none,{DC}", "direct-inversion,membership-inference"), Store(tmp_path / "store")
     before = {line.name: line for line in look(request, store)}
     assert not (tmp_path / "store").exists()
     assert sum(line.stored for line in before.values()) == 0
@@ -22,10 +22,9 @@ def test_before_a_run_everything_is_to_make_and_after_it_nothing(tmp_path: Path)
         "evaluator": 1,
         "second evaluator": 1,
         "target": 2,
-        "reconversion": 2,
-        "reconversion, on untrained twins": 2,
-        "weight-recovery": 2,
-        "weight-recovery, on untrained twins": 2,
+        "direct-inversion": 2,
+        "direct-inversion, on untrained twins": 2,
+        "membership-inference": 2,
     }
     assert all(line.seconds is None for line in before.values())
     run(request, store, SilentMonitor())
@@ -57,7 +56,9 @@ def test_the_command_prints_it_and_makes_nothing(command: Command, tmp_path: Pat
     shown = command(*given, "--dry-run", *options)
     assert (shown.code, shown.err) == (0, "")
     assert "0 in " in shown.out
-    assert "6 to make: about 0 s in 1 process, and what was never made here at this scale" in " ".join(shown.out.split())
+    assert "6 to make: about 0 s in 1 process, and what was never made here at this scale" in " ".join(
+        shown.out.split()
+    )
     assert list(tmp_path.iterdir()) == []
     assert command(*given, *options).code == 0
     assert "6 in " in command(*given, "--dry-run", *options).out

@@ -10,12 +10,16 @@ import torch
 from torch import Tensor
 
 from audit.contracts import Access, Adversarial, AttackContext, Images, Task
+from audit.metrics.robustness import AGREEMENT, CHIP_LOSS
+from audit.networks.ascent import derived_seed
 from audit.recompute import recomputed, scored_places
 from audit.records import Record
 from audit.registry import ATTACKS, register_attack
 from audit.robustness import ATTACKED, CODED, Contrast, contrast, victims
 from audit.spiking.counts import count_spikes
 from audit.spiking.encoding import Coding
+from audit.spiking.grid import Grid, round_weights
+from audit.spiking.integer import emulate
 from audit.suites import CURRENT, SUITES
 from tests.conftest import tiny_run
 from tests.networks.teachers import CPU, exact_snn, generator, rand, tiny_teacher
@@ -82,6 +86,36 @@ def test_raw_scores_are_all_that_a_measurement_needs() -> None:
     broken = {name: rows for name, rows in found.tensors().items() if name != f"noise/{CODED}"}
     with pytest.raises(ValueError, match="layers are not the same"):
         Contrast.of(broken)
+
+
+@pytest.mark.parametrize("coding", CODINGS)
+def test_a_network_on_a_grid_answers_in_whole_numbers_as_well(coding: Coding) -> None:
+    network, clean = exact_snn(coding), images()
+    round_weights(network.layers, Grid(8))
+    after = torch.rand(6, 2, 8, 8, generator=generator(3))
+    found = contrast(network, UNIT, clean, after, 0, CPU)
+    assert found.chip is not None
+    seed = derived_seed(0, "contrast", 0)
+    again = emulate(network)(after, torch.Generator().manual_seed(seed))
+    assert torch.equal(found.chip[1], again)
+    measured = named(found)
+    assert measured[AGREEMENT].value == pytest.approx(
+        float((found.chip[0].argmax(1) == found.clean.argmax(1)).float().mean())
+    )
+    lost = [(logits.argmax(1) == clean.labels).float().mean() for logits in found.chip]
+    assert measured[CHIP_LOSS].value == pytest.approx(float(lost[0] - lost[1]))
+    assert Contrast.of(found.tensors()).measured() == found.measured()
+    with pytest.raises(ValueError, match="one part and not the other"):
+        Contrast.of({name: rows for name, rows in found.tensors().items() if name != "chip/clean"})
+
+
+def test_a_network_on_no_grid_has_no_answer_in_whole_numbers() -> None:
+    network, clean = exact_snn("latency"), images()
+    with torch.no_grad():
+        next(network.parameters()).mul_(1 + 0.3 * torch.rand(next(network.parameters()).shape, generator=generator(5)))
+    found = contrast(network, UNIT, clean, UNIT.normalise(clean.pixels), 0, CPU)
+    assert found.chip is None
+    assert CHIP_LOSS not in named(found)
 
 
 def test_an_ann_has_accuracies_and_no_spikes() -> None:

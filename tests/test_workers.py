@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ import torch
 
 from audit.errors import AuditError
 from audit.monitor import SilentMonitor
+from audit.networks.vgg import vgg
+from audit.own_network import OwnNetworks
 from audit.plan import Piece, attacked, protected, trained
 from audit.records import Record
 from audit.run import run
@@ -19,22 +22,45 @@ from audit.workers import Workers, shares, workers
 from tests.conftest import tiny_request
 
 DC = "data-free-conversion"
+RAISES = 'raise TwoPart("on", "purpose")'
 OWN = '''
-"""Two defenses of one's own."""
+"""A defense of one's own."""
 from dataclasses import dataclass
 from typing import ClassVar
 from audit.contracts import DataAccess
 from audit.registry import register_defense
+from tests.test_workers import TwoPart
 
 @dataclass(frozen=True)
 class Broken:
     """One that gives no network."""
     data_access: ClassVar[DataAccess] = DataAccess.NONE
     def protect(self, teacher, context):
-        raise RuntimeError("on purpose")
+        raise TwoPart("on", "purpose")
 
 register_defense("broken", Broken)
 '''
+ATTACK = '''
+from audit.contracts import Reconstructions
+from audit.registry import register_attack
+import torch
+
+@dataclass(frozen=True)
+class Idle:
+    """One that finds nothing."""
+    images_per_class: int = 2
+    def reconstruct(self, target, context):
+        return Reconstructions(torch.zeros(20, *context.task.image_shape), torch.arange(10).repeat(2))
+
+register_attack("idle", Idle)
+'''
+
+
+class TwoPart(Exception):
+    """One that does not come back from another process."""
+
+    def __init__(self, one: str, other: str) -> None:
+        super().__init__(f"{one} {other}")
 
 
 @pytest.fixture
@@ -52,13 +78,14 @@ def told(record: Record) -> dict[str, object]:
 def test_two_processes_make_the_record_that_one_makes(two: Workers, tmp_path: Path) -> None:
     request = tiny_request(f"privatesnn,none,{DC}", "reconversion,adaptive-inversion,membership-inference")
     store, monitor = Store(tmp_path / "store"), SilentMonitor()
-    books = two.spread([request], monitor)
-    spread = run(request, store, monitor, books).record
+    (elsewhere,) = two.spread([request], monitor)
+    spread = run(request, store, monitor, elsewhere).record
     alone = run(request, Store(tmp_path / "alone"), monitor).record
     assert told(spread) == told(alone)
     assert {(line.name, line.key) for line in spread.stages} == {(line.name, line.key) for line in alone.stages}
-    made = [line.key for line in books.stages if not line.cached]
-    assert len(made) == len(set(made)) == len(alone.stages) - sum(line.cached for line in alone.stages)
+    made = [line.key for line in elsewhere if not line.cached]
+    assert len(made) == len(set(made))
+    assert set(made) < {line.key for line in alone.stages if not line.cached}
     first = {line.key: line for line in reversed(spread.stages)}
     assert not any(first[key].cached for key in made)
     assert all(line.cpu_seconds > 0 for line in spread.stages if line.name == "teacher")
@@ -66,21 +93,44 @@ def test_two_processes_make_the_record_that_one_makes(two: Workers, tmp_path: Pa
 
 def test_what_fails_elsewhere_is_told_where_the_run_is_put_together(two: Workers, tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text(OWN)
-    request = tiny_request(f"none,{tmp_path / 'broken.py'}")
-    books = two.spread([request], SilentMonitor())
-    assert {line.name for line in books.stages} >= {"teacher", "attack: reconversion on none"}
-    with pytest.raises(RuntimeError, match="on purpose"):
-        run(request, Store(tmp_path / "store"), SilentMonitor(), books)
+    fails, works = tiny_request(f"none,{tmp_path / 'broken.py'}"), tiny_request("none")
+    ended, made = two.spread([fails, works], SilentMonitor())
+    assert "attack: reconversion on none" in {line.name for line in made}
+    assert not any(line.name.startswith("attack") for line in ended)  # its run ends before any attack
+    with pytest.raises(TwoPart, match="on purpose"):
+        run(fails, Store(tmp_path / "store"), SilentMonitor(), ended)
 
 
-def test_an_attack_without_evidence_is_not_tried_again(two: Workers, tmp_path: Path) -> None:
-    request = tiny_request("none", "direct-inversion")  # through spikes, which an ANN has not
-    books = two.spread([request], SilentMonitor())
-    assert {status for status, _ in books.fruitless.values()} == {"not-applicable"}
-    before = dict(books.fruitless)
-    record = run(request, Store(tmp_path / "store"), SilentMonitor(), books).record
-    (result,) = record.results[0].defenses[0].attacks
-    assert (result.status, result.reason) in before.values()
+def test_every_request_has_its_own_stages(two: Workers, tmp_path: Path) -> None:
+    requests = [tiny_request(DC, defense__time_steps=steps) for steps in ("7", "9")]
+    made = two.spread(requests, SilentMonitor())
+    for request, elsewhere in zip(requests, made, strict=True):
+        record = run(request, Store(tmp_path / "store"), SilentMonitor(), elsewhere).record
+        assert len([line for line in record.stages if line.name == f"target: {DC}"]) == 1
+    teachers = [line for elsewhere in made for line in elsewhere if line.name == "teacher" and not line.cached]
+    assert len(teachers) == 1
+
+
+def test_an_attack_and_a_defense_in_one_file_go_to_other_processes(two: Workers, tmp_path: Path) -> None:
+    path = tmp_path / "both.py"
+    path.write_text(OWN.replace(RAISES, "return teacher") + ATTACK)
+    request = tiny_request(str(path), str(path))
+    (made,) = two.spread([request], SilentMonitor())
+    assert {"target: broken", "attack: idle on broken"} <= {line.name for line in made}
+    record = run(request, Store(tmp_path / "store"), SilentMonitor(), made).record
+    assert not any(line.wall_seconds == 0 and not line.cached for line in record.stages)
+
+
+def test_what_only_this_process_knows_stays_in_it(
+    two: Workers, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+    own = OwnNetworks.of({0: vgg("vgg5", (1, 16, 16), 10, width=0.1)}).component()
+    request = replace(tiny_request("none"), defenses=(own,))
+    assert two.spread([request], SilentMonitor()) == [[]]
+    assert "not in several processes: defense 'own-network' is of this process alone" in caplog.text
+    assert threads == [2]
 
 
 def test_a_process_that_is_killed_ends_the_run_with_a_line(two: Workers) -> None:
@@ -92,7 +142,7 @@ def test_a_process_that_is_killed_ends_the_run_with_a_line(two: Workers) -> None
 
     request = tiny_request("none")
     two.spread([request], SilentMonitor())
-    with pytest.raises(AuditError, match=r"a process ended while it made .* goes on from there.*--jobs 1"):
+    with pytest.raises(AuditError, match=r"one of 2 processes ended .* goes on from there.*--jobs 1"):
         two.spread([tiny_request("none", teacher__epochs="500")], Killing())
 
 

@@ -10,6 +10,8 @@ from audit.metrics.statistics import CONFIDENCE, RESAMPLES, mean, without_value
 from audit.records import Direction, Measurement
 
 LOSS = "accuracy loss"
+# Of the network computed in whole numbers: its own loss, and how often it says on clean images what the target says.
+CHIP_LOSS, AGREEMENT = "accuracy loss, whole numbers", "predictions as in whole numbers"
 FULL_PRECISION = 32
 
 

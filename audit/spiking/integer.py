@@ -184,15 +184,18 @@ def _weigh(name: str, layer: nn.Conv2d | nn.Linear, unit: Tensor, chip: Chip) ->
     unit = step.double().flatten() * unit / 2**chip.fraction_bits
     unit = unit[0] if len(unit) == 1 else unit
     bias = None if layer.bias is None else (layer.bias.detach().cpu().double() / unit).round().long()
+    # Sums of whole numbers below 2^53 are exact in double precision, for which there are fast routines.
+    levels = levels.double()
     if isinstance(layer, nn.Linear):
-        return lambda x: _plus(F.linear(x, levels) << chip.fraction_bits, bias), unit
+        return lambda x: _plus(F.linear(x.double(), levels).long() << chip.fraction_bits, bias), unit
     if layer.padding_mode != "zeros":
         raise AuditError(f"layer '{name}': only zero padding can be mapped, not '{layer.padding_mode}'")
     stride, padding, dilation, groups = layer.stride, layer.padding, layer.dilation, layer.groups
     bias = None if bias is None else bias.view(-1, 1, 1)
 
     def convolve(x: Tensor) -> Tensor:
-        return _plus(F.conv2d(x, levels, None, stride, padding, dilation, groups) << chip.fraction_bits, bias)
+        sums = F.conv2d(x.double(), levels, None, stride, padding, dilation, groups).long()
+        return _plus(sums << chip.fraction_bits, bias)
 
     return convolve, unit.view(-1, 1, 1) if unit.dim() else unit
 

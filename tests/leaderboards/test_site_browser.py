@@ -219,7 +219,7 @@ def test_the_committed_boards_are_readable_and_their_pictures_can_be_made(browse
     write_site(entries, tmp_path / "site")
     kept = Path(os.environ.get("AUDIT_SCREENSHOTS", tmp_path))
     row = next(e for e in entries if (e.record.dataset.name, e.defense) == ("digits", "privatesnn"))
-    for picture, page in (("board", "boards/class-leakage-v1-digits.html"), ("row", f"rows/{row.hash}.html")):
+    for picture, page in (("board", "boards/class-leakage-v2-digits.html"), ("row", f"rows/{row.hash}.html")):
         visit = Visit(browser, tmp_path / "site" / page, 1400)
         assert visit.said == []
         path = kept / f"{picture}.png"

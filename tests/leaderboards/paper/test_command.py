@@ -47,7 +47,7 @@ def test_the_picture_beside_a_row_is_of_the_defense_that_it_audits(tmp_path: Pat
 
 
 def test_a_folder_of_committed_rows_is_one_run(command: Command) -> None:
-    shown = command("tables", RECORDS / "class-leakage-v1" / "digits", "--layout", "paper-table-1", "--format", "md")
+    shown = command("tables", RECORDS / "class-leakage-v2" / "digits", "--layout", "paper-table-1", "--format", "md")
     assert shown.code == 0
     assert "| DC + CET | dc-cet | not in this table | addressed |" in shown.out
 
@@ -81,7 +81,7 @@ def test_the_threshold_is_an_option(command: Command, folder: Path) -> None:
 def test_boards_are_shown_as_before(command: Command) -> None:
     shown = command("tables", "--leaderboard", "digits", "--format", "md")
     assert shown.code == 0
-    assert "Leaderboard: class-leakage-v1 on digits" in shown.out
+    assert "Leaderboard: class-leakage-v2 on digits" in shown.out
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ RECORDS = Path(__file__).parents[3] / "leaderboards" / "records"
 FORMATS: tuple[Format, ...] = ("csv", "md", "tex", "html")
 
 
-@pytest.fixture(scope="module", params=["class-leakage-v1/digits", "class-leakage-v2/cifar10"])
+@pytest.fixture(scope="module", params=["class-leakage-v2/digits", "class-leakage-v2/cifar10"])
 def committed(request: pytest.FixtureRequest) -> Record:
     return read(RECORDS / request.param).record
 

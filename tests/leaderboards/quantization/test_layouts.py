@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from audit.errors import AuditError
+from audit.records import Measurement
 from leaderboards.cells import Number, Table
 from leaderboards.paper import terminal, text
 from leaderboards.quantization import LAYOUTS, build
@@ -119,10 +120,21 @@ def test_table_4_has_a_ratio_for_every_coding_and_strength_and_its_definition() 
     assert any("same random numbers" in note.text for note in table.footnotes)
 
 
-def test_table_5_says_that_a_record_holds_no_hardware() -> None:
-    [table] = build("quantization-5", RUNS)
-    assert "audit.spiking.integer" in rows(table)[-1]["loss I, measured"]
-    assert [row["adv_loss FGSM_2, paper"] for row in rows(table)] == ["5.42"] * 8 + ["7.02"]
+def test_table_5_has_every_quantised_network_on_both_levels() -> None:
+    whole = Measurement(
+        name="accuracy loss, whole numbers", value=0.25, n=100, unit="fraction", direction="lower is better"
+    )
+    on_a_chip = run(target("phase", 2))
+    (result,) = on_a_chip.results
+    (one,) = result.defenses
+    attacks = tuple(a.model_copy(update={"measurements": (*a.measurements, whole)}) for a in one.attacks)
+    result = result.model_copy(update={"defenses": (one.model_copy(update={"attacks": attacks}),)})
+    [table] = build("quantization-5", [*RUNS, on_a_chip.model_copy(update={"results": (result,)})])
+    assert [row["adv_loss FGSM_2, paper"] for row in rows(table)] == ["5.42"] * 9 + ["7.02"] * 9
+    said = [row["loss I, measured"] for row in rows(table)[9:]]
+    assert sum("25.0 %" in text for text in said) == 1
+    assert sum("not measured on these images" in text for text in said) == 8
+    assert any("audit.spiking.integer" in note.text for note in table.footnotes)
 
 
 def test_another_data_set_is_named_beside_every_published_value() -> None:

@@ -1,5 +1,6 @@
 """A tiny audit: few images, epochs and steps, the same for every test that needs a run, and one store for all."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,9 @@ from audit.request import Request, resolve
 from audit.run import Finished, run
 from audit.settings import Settings
 from audit.store import Store
+
+# The tests take the cores already, one process each.
+os.environ.setdefault("AUDIT_JOBS", "1")
 
 TINY = {
     "data.train_images": "120",

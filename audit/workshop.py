@@ -79,7 +79,10 @@ class Workshop:
     def books(self) -> list[StageInfo]:
         """A line for each stage, in the order of the first use: what it cost where it was made."""
         made = {line.key: line for line in self.elsewhere if not line.cached}
-        lines = [made.pop(line.key, line) if line.cached else line for line in self.stages]
+        lines = []
+        for line in self.stages:
+            there = made.pop(line.key, None) if line.cached else None
+            lines.append(there.model_copy(update={"name": line.name}) if there else line)
         return lines + list(made.values())
 
 

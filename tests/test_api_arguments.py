@@ -24,7 +24,7 @@ def nothing_is_trained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def train(*given: object) -> None:
         raise AssertionError("a teacher was trained")
 
-    monkeypatch.setattr("audit.run.train_teacher", train)
+    monkeypatch.setattr("audit.seed.train_teacher", train)
     monkeypatch.setenv("AUDIT_STORE", str(tmp_path / "store"))
     monkeypatch.chdir(tmp_path)
 

@@ -210,7 +210,7 @@ def test_a_read_only_place_is_refused_before_anything_is_trained(
 
     monkeypatch.setattr(os, "mkdir", no_mkdir)
     monkeypatch.setattr(tempfile, "TemporaryFile", no_file)
-    monkeypatch.setattr("audit.run.prepare_data", lambda *_: pytest.fail("it went on"))
+    monkeypatch.setattr("audit.request.prepare_data", lambda *_: pytest.fail("it went on"))
     outcome = command("--defense", "none", f"--{what}", place / "x" if what == "out" else place)
     assert outcome.code == 2
     assert "Read-only file system" in one_line(outcome.err)
@@ -220,7 +220,7 @@ def test_a_read_only_place_is_refused_before_anything_is_trained(
 def test_an_unusable_store_is_found_out_before_the_data_are_read(
     command: Command, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("audit.run.prepare_data", lambda *_: pytest.fail("it went on"))
+    monkeypatch.setattr("audit.request.prepare_data", lambda *_: pytest.fail("it went on"))
     (elsewhere / "file").write_text("")
     outcome = command("--defense", "none", "--store", elsewhere / "file")
     assert outcome.code == 2
@@ -321,7 +321,7 @@ def test_ctrl_c_says_what_is_kept_and_the_same_command_goes_on_from_there(tmp_pa
     assert f"Nothing was written to {out}." in text
     assert "Traceback" not in said
     assert not out.parent.exists()
-    assert not [path for path in store.rglob("*") if path.name.startswith(".")]
+    assert not list(store.rglob(".writing-*"))
 
     again = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=False, timeout=DEADLINE)
     assert again.returncode == 0, again.stderr
@@ -335,7 +335,8 @@ def test_ctrl_c_says_what_is_kept_and_the_same_command_goes_on_from_there(tmp_pa
         "attack: reconversion",
         "observation: reconversion",
     }
-    assert [stage.name for stage in stages if not stage.cached] == ["gradients: data-free-conversion"]
+    made = [stage.name.partition(" on ")[0] for stage in stages if not stage.cached]
+    assert made == ["attack: slow", "attack: slow", "gradients: data-free-conversion"]
 
 
 def test_the_version_is_printed(command: Command) -> None:

@@ -146,7 +146,7 @@ def test_a_finished_point_is_read_and_not_run_again(
 ) -> None:
     begun: list[str] = []
 
-    def killed(request: Request, store: Store, monitor: SilentMonitor) -> Finished:
+    def killed(request: Request, store: Store, monitor: SilentMonitor, elsewhere: object) -> Finished:
         begun.append(request.settings.passed["defense.time_steps"])
         if len(begun) == 2:
             raise KeyboardInterrupt

@@ -37,7 +37,9 @@ def test_where_code_or_teachers_differ_each_command_says_which_it_was() -> None:
     changed = result.model_copy(update={"teacher": result.teacher.model_copy(update={"hash": "1" * 64})})
     other = stranger.model_copy(update={"environment": environment, "results": (changed,)})
     lines = joined([first, other], "here").command.splitlines()
-    assert lines[1] == f"{other.command}  # revision 0123456789ab, teacher 11111111"
+    assert (
+        lines[1] == f"{other.command}  # revision 0123456789ab, teacher 11111111, evaluator {result.evaluator.hash[:8]}"
+    )
     assert lines[0].startswith(f"{first.command}  # ")
     assert "11111111" not in lines[0]
 

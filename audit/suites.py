@@ -72,7 +72,7 @@ SUITES: Mapping[str, Suite] = {
         "the paper's two attacks, and adaptive ones with weights, with scores and with labels", CLASS_LEAKAGE_1
     ),
     "class-leakage-v2": Suite(
-        "the same, and a search of the layers' scales, for networks with biases",
+        "the paper's two attacks, adaptive ones with weights, with scores and with labels, and a search of scales",
         (*CLASS_LEAKAGE_1, Entry("scale-search")),
     ),
     "membership-v1": Suite("who was in the training set", (Entry("membership-inference"),)),

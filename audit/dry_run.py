@@ -43,7 +43,7 @@ def look(request: Request, store: Store) -> list[Line]:
     for piece in trained(request):
         see(piece)
     twins = {}
-    for piece in protected(request, request.seeds):
+    for piece in protected(request):
         assert piece.defense is not None
         # One whose target is missing may have a twin of its own.
         twins[piece.seed, piece.defense] = see(piece) or f"{piece.seed} {piece.defense}"

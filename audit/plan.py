@@ -1,6 +1,6 @@
 """A run in pieces that can be made apart from each other: rounds of them, each after the one before."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -35,15 +35,15 @@ def trained(request: Request) -> list[Piece]:
     return [Piece(seed, "teacher") for seed in request.seeds] + evaluators
 
 
-def protected(request: Request, seeds: Iterable[int]) -> list[Piece]:
-    """The second: the targets of the seeds that have a teacher."""
-    return [Piece(seed, "target", place) for seed in seeds for place in range(len(request.compared))]
+def protected(request: Request) -> list[Piece]:
+    """The second: the targets."""
+    return [Piece(seed, "target", place) for seed in request.seeds for place in range(len(request.compared))]
 
 
 def attacked(request: Request, twins: Mapping[tuple[int, int], str]) -> Iterator[Piece]:
     """The third: every attack on every target, and on one of each shape untrained.
 
-    ``twins``: (seed, place of the defense) -> key of its twin; a target without one has failed.
+    ``twins``: (seed, place of the defense) -> key of its twin.
     """
     # Attack by attack: what two targets share is mostly made by then, and nobody waits for it.
     for place, attack in enumerate(request.attacks):

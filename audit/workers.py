@@ -47,7 +47,7 @@ class Workers:
         made: list[list[StageInfo]] = [[] for _ in requests]
         at = [i for i, request in enumerate(requests) if self._portable(request) and _sound(request)]
         at, _ = self._round(requests, {i: trained(requests[i]) for i in at}, made, monitor)
-        targets = {i: protected(requests[i], requests[i].seeds) for i in at}
+        targets = {i: protected(requests[i]) for i in at}
         at, twins = self._round(requests, targets, made, monitor)
         pieces = {i: list(attacked(requests[i], _places(twins[i]))) for i in at}
         self._round(requests, pieces, made, monitor)

@@ -171,7 +171,7 @@ def test_the_shares() -> None:
 def test_the_rounds_hold_every_part_once() -> None:
     request = tiny_request(f"none,{DC}", "reconversion,direct-inversion")
     assert [piece.work for piece in trained(request)] == ["teacher", "evaluator", "second evaluator"]
-    assert protected(request, [0]) == [Piece(0, "target", 0), Piece(0, "target", 1)]
+    assert protected(request) == [Piece(0, "target", 0), Piece(0, "target", 1)]
     shared = list(attacked(request, {(0, 0): "twin", (0, 1): "twin"}))
     assert [(p.work, p.defense, p.attack) for p in shared] == [
         ("attack", 0, 0),

@@ -66,12 +66,12 @@ class AdaptiveInversion(Inversion):
         context.notes["pilot margins"] = {f"{w:g} {s} {e}": value for (w, s, e), value in pilots.items()}
         context.notes["chosen"] = f"{best[1]} surrogate of width {best[0]:g}, {best[2]} input"
         labels = classes.repeat(self.images_per_class)
-        logits_of = self._logits(network, width, shape, entry, context)
+        logits_of, draws = self._logits(network, width, shape, entry, context)
         tries: list[Tensor] = []
         scores: list[Tensor] = []
         course: list[float] = []
         for restart in range(self.restarts):
-            images, course = invert(logits_of, labels, self, context, f"restart {restart}")
+            images, course = invert(logits_of, labels, self, context, f"restart {restart}", draws)
             tries.append(images)
             scores.append(self._score(network, images, labels, context))
         chosen = torch.stack(scores).argmax(0)
@@ -82,14 +82,15 @@ class AdaptiveInversion(Inversion):
         self, network: SpikingNetwork, width: float, shape: Shape, entry: Input, classes: Tensor, context: AttackContext
     ) -> float:
         """The target's own mean margin on one image per class."""
-        logits_of = self._logits(network, width, shape, entry, context)
-        images, _ = invert(logits_of, classes, replace(self, updates=self.pilot_updates), context, "pilot")
+        logits_of, draws = self._logits(network, width, shape, entry, context)
+        images, _ = invert(logits_of, classes, replace(self, updates=self.pilot_updates), context, "pilot", draws)
         return float(self._score(network, images, classes, context).mean())
 
     def _logits(
         self, network: SpikingNetwork, width: float, shape: Shape, entry: Input, context: AttackContext
-    ) -> Logits:
-        """The target with another surrogate, which changes its gradient and no spike; 'expected' changes the input."""
+    ) -> tuple[Logits, torch.Generator]:
+        """The target with another surrogate, which changes its gradient and no spike, and what it draws spikes from;
+        'expected' changes the input."""
         copy = deepcopy(network)
         for neuron in copy.neurons.values():
             neuron.surrogate = Surrogate(shape, width, per_threshold=True)
@@ -103,7 +104,7 @@ class AdaptiveInversion(Inversion):
             runs = [copy(gain * x, generator, self.time_steps or network.time_steps) for _ in range(repeats)]
             return torch.stack(runs).mean(0)
 
-        return logits_of
+        return logits_of, generator
 
     @torch.no_grad()
     def _score(self, network: SpikingNetwork, images: Tensor, labels: Tensor, context: AttackContext) -> Tensor:

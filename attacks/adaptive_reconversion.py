@@ -73,8 +73,8 @@ def _distil(
         scale = spread_of(ann(queries))
     weights = [parameter.requires_grad_(True) for parameter in ann.parameters()]
     optimizer = torch.optim.Adam(weights, lr=rate)
-    with context.monitor.steps("distillation", steps) as advance:
-        for _ in range(steps):
+    with context.monitor.loop("distillation", steps, ann=ann, optimizer=optimizer, generator=generator) as loop:
+        for _ in loop:
             chosen = torch.randint(len(queries), (min(64, len(queries)),), generator=generator).to(queries.device)
             logits = ann(queries[chosen])
             centred = logits.double() - logits.double().mean(1, keepdim=True)
@@ -82,7 +82,6 @@ def _distil(
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
-            advance()
     ann.requires_grad_(False)
 
 

@@ -80,20 +80,24 @@ class BlackBoxInversion(Queries):
         heard = torch.zeros(len(labels), dtype=torch.bool, device=device)
         velocity, unanswered = torch.zeros_like(x), torch.zeros(len(labels), device=device)
         updates = (self.queries_per_image - len(CHECKS)) // (2 * pairs)
-        look, spent = checkpoints(updates), 0
+        looks, spent = checkpoints(updates), 0
 
         def ask(units: Tensor) -> Tensor:
             return target(units.clamp(0, 1) * (high - low) + low).float()
 
-        with context.monitor.steps("attack updates, black box", updates) as advance:
-            for n in range(updates + 1):
-                if n in look:
-                    logits = ask(x)
-                    confidence.add(spent, logits.softmax(1).gather(1, labels[:, None])[:, 0])
-                    share.add(spent, logits.argmax(1) == labels)
-                    spent += 1
-                if n == updates:
-                    break
+        def look(x: Tensor, spent: int) -> None:
+            logits = ask(x)
+            confidence.add(spent, logits.softmax(1).gather(1, labels[:, None])[:, 0])
+            share.add(spent, logits.argmax(1) == labels)
+
+        state = {"x": x, "heard": heard, "velocity": velocity, "unanswered": unanswered, "spent": spent}
+        state |= {"noise": noise, "target": target, "confidence": confidence, "share": share}
+        with context.monitor.loop("attack updates, black box", updates, **state) as loop:
+            for n in loop:
+                x, velocity = loop.x, loop.velocity
+                if n in looks:
+                    look(x, loop.spent)
+                    loop.spent += 1
                 grid = grid_at(n / updates, self.coarsest_grid, self.finest_grid)
                 u = smooth_noise(len(labels) * pairs, shape, grid, noise).to(device).view(len(labels), pairs, *shape)
                 both = torch.stack([x[:, None] + self.sigma * u, x[:, None] - self.sigma * u])
@@ -106,15 +110,15 @@ class BlackBoxInversion(Queries):
                 slope = unit_rms(((difference / size).view(len(labels), pairs, 1, 1, 1) * u).mean(1))
                 slope -= self.total_variation * roughness_slope(x)
                 steered = self.momentum * velocity + (1 - self.momentum) * slope
-                velocity = torch.where(answered.view(-1, 1, 1, 1), steered, velocity)
-                x = (x + self.rate * (1 - n / updates) * unit_rms(velocity)).clamp(0, 1)
+                loop.velocity = velocity = torch.where(answered.view(-1, 1, 1, 1), steered, velocity)
+                loop.x = x = (x + self.rate * (1 - n / updates) * unit_rms(velocity)).clamp(0, 1)
                 heard |= answered
                 if not heard.all():
                     x[~heard] = low_frequency(int((~heard).sum()), shape, noise).to(device)
-                spent += 2 * pairs
-                advance()
+                loop.spent += 2 * pairs
+        look(loop.x, loop.spent)
         silent.add(0, unanswered / updates)
-        return (x * (high - low) + low).cpu()
+        return (loop.x * (high - low) + low).cpu()
 
 
 def roughness_slope(x: Tensor, softness: float = 0.01) -> Tensor:

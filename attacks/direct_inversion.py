@@ -1,15 +1,15 @@
 """Attack 2 of PrivateSNN: surrogate gradients through the SNN itself."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from functools import partial
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from audit.contracts import AttackContext, NotApplicable, Reconstructions
-from audit.networks.ascent import Ascent, Gradient, Positive, StepRule, class_images
+from audit.networks.ascent import Ascent, Positive, StepRule, class_images
 from audit.registry import register_attack
 from audit.spiking.network import SpikingNetwork
 
@@ -40,28 +40,36 @@ class DirectInversion:
             raise NotApplicable(f"{target.encoder.coding} coding has no gradient with respect to the image")
         network = target.to(context.device).eval().requires_grad_(False)
         ascent = Ascent(self.updates, self.rate, self.step, self.normalised_rate, batch_size=self.batch_size)
-        return class_images(self._gradient_of(network, context), self.images_per_class, ascent, context)
-
-    def _gradient_of(self, network: SpikingNetwork, context: AttackContext) -> Callable[[], Gradient]:
         steps = self.time_steps or network.time_steps
         generator = torch.Generator(context.device).manual_seed(context.seed)
+        start = partial(_Gradient, network, generator, steps, self.reset_accumulator)
+        return class_images(start, self.images_per_class, ascent, context)
 
-        def start() -> Gradient:
-            accumulated: Tensor | None = None
 
-            def gradient(x: Tensor, labels: Tensor) -> Tensor:
-                nonlocal accumulated
-                x = x.detach().requires_grad_()
-                # Logits in the target's own scale would change the meaning of zeta: Algorithm 3 averages over T.
-                mean = network(x, generator, steps) / (network.output_scale * network.time_steps)
-                step = torch.autograd.grad(mean.gather(1, labels[:, None]).sum(), x)[0]
-                if not self.reset_accumulator:
-                    step = accumulated = step if accumulated is None else accumulated + step
-                return step
+class _Gradient:
+    """Through time, of one batch; without a reset, of all calls so far together."""
 
-            return gradient
+    def __init__(self, network: SpikingNetwork, generator: torch.Generator, steps: int, reset: bool) -> None:
+        self._network, self._generator, self._steps, self._reset = network, generator, steps, reset
+        self._accumulated: Tensor | None = None
 
-        return start
+    def __call__(self, x: Tensor, labels: Tensor) -> Tensor:
+        x = x.detach().requires_grad_()
+        # Logits in the target's own scale would change the meaning of zeta: Algorithm 3 averages over T.
+        network = self._network
+        mean = network(x, self._generator, self._steps) / (network.output_scale * network.time_steps)
+        step = torch.autograd.grad(mean.gather(1, labels[:, None]).sum(), x)[0]
+        if not self._reset:
+            step = self._accumulated = step if self._accumulated is None else self._accumulated + step
+        return step
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"generator": self._generator.get_state(), "accumulated": self._accumulated}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._generator.set_state(state["generator"])
+        kept = state["accumulated"]
+        self._accumulated = None if kept is None else kept.to(self._generator.device)
 
 
 register_attack("direct-inversion", DirectInversion)

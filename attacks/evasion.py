@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from typing import Annotated, ClassVar, Literal
 
@@ -71,7 +72,7 @@ class Evasion(Bounded):
             if not len(standing):
                 break
             for batch in standing.split(self.batch_size):
-                made = self._climb(logits_of, starts[batch], labels[batch], box.of(batch), context)
+                made = self._climb(logits_of, starts[batch], labels[batch], box.of(batch), context, draws)
                 margins = self._margins(network, made, labels[batch], draws)
                 # Of the first, all are kept but a repaired error: what is measured is what the attack does to images.
                 better = margins < least[batch] if left else (margins < 0) | (least[batch] >= 0)
@@ -81,22 +82,27 @@ class Evasion(Bounded):
         context.notes["images that stand after each gradient"] = left
         return Adversarial(found)
 
-    def _climb(self, logits_of: Logits, start: Tensor, labels: Tensor, box: Box, context: AttackContext) -> Tensor:
-        with context.monitor.steps(f"{self.method} steps", self.steps + 1) as advance:
-
-            def watched(x: Tensor) -> Tensor:
-                logits = logits_of(x)
-                advance()
-                return logits
-
-            slope = slope_of(watched, labels, self.loss)
-            match self.method:
-                case "fgsm":
-                    return fgsm(slope, start, box)
-                case "pgd":
-                    return pgd(slope, start, box, self.steps, self.travel / self.steps * box.reach).best
-                case "apgd":
-                    return apgd(slope, start, box, self.steps).best
+    def _climb(
+        self,
+        logits_of: Logits,
+        start: Tensor,
+        labels: Tensor,
+        box: Box,
+        context: AttackContext,
+        draws: torch.Generator,
+    ) -> Tensor:
+        opened = partial(context.monitor.loop, f"{self.method} steps", draws=draws)
+        slope = slope_of(logits_of, labels, self.loss)
+        match self.method:
+            case "fgsm":
+                with opened(1, x=start.clone()) as loop:
+                    for _ in loop:
+                        loop.x = fgsm(slope, loop.x, box)
+                return loop.x
+            case "pgd":
+                return pgd(slope, start, box, self.steps, self.travel / self.steps * box.reach, opened).best
+            case "apgd":
+                return apgd(slope, start, box, self.steps, opened).best
 
     def _sources(
         self, network: nn.Module, context: AttackContext, draws: torch.Generator

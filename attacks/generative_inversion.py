@@ -63,10 +63,11 @@ class GenerativeInversion:
         vae, losses = train_vae(
             pixels, self.latent, self.width, self.epochs, self.learning_rate, seed, context.device, context.monitor
         )
-        answer = self._answer(target.to(context.device).eval().requires_grad_(False), context)
+        draws = torch.Generator(context.device).manual_seed(context.seed)
+        answer = self._answer(target.to(context.device).eval().requires_grad_(False), draws, context.task)
         labels = torch.arange(len(context.task.classes)).repeat(self.images_per_class)
         noise = source(context.seed, "latent")
-        found = [self._search(vae, answer, batch, noise, context) for batch in labels.split(self.batch_size)]
+        found = [self._search(vae, answer, batch, noise, draws, context) for batch in labels.split(self.batch_size)]
         images, before, after, missing = (torch.cat(parts) for parts in zip(*found, strict=True))
         context.notes["public images"] = len(pixels)
         context.notes["public classes left out"] = left_out
@@ -81,16 +82,15 @@ class GenerativeInversion:
             return "no public images"
         return hash_tensors({"pixels": public_images(self.public, (self.exclude or "").split(","), task)[0]})
 
-    def _answer(self, target: nn.Module, context: AttackContext) -> Callable[[Tensor], Tensor]:
+    def _answer(self, target: nn.Module, draws: torch.Generator, task: Task) -> Callable[[Tensor], Tensor]:
         """Images in [0, 1] -> logits."""
-        low, high = context.task.input_range
-        generator = torch.Generator(context.device).manual_seed(context.seed)
+        low, high = task.input_range
 
         def answer(x: Tensor) -> Tensor:
             x = x * (high - low) + low
             logits: Tensor
             if isinstance(target, SpikingNetwork):
-                logits = target(x, generator, self.time_steps or target.time_steps)
+                logits = target(x, draws, self.time_steps or target.time_steps)
             else:
                 logits = target(x)
             return logits
@@ -103,23 +103,29 @@ class GenerativeInversion:
         answer: Callable[[Tensor], Tensor],
         labels: Tensor,
         noise: torch.Generator,
+        draws: torch.Generator,
         context: AttackContext,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Images of a batch; the target's confidence at the first starts and at the end; missing gradients."""
         low, high = context.task.input_range
         classes = labels.to(context.device)
         runs = []
-        with context.monitor.steps("attack updates, latent", self.restarts * self.updates) as advance:
-            for _ in range(self.restarts):
-                z = torch.randn(len(labels), vae.latent, generator=noise).to(context.device)
-                runs.append(self._descend(vae, answer, classes, z, advance))
+        for _ in range(self.restarts):
+            z = torch.randn(len(labels), vae.latent, generator=noise).to(context.device)
+            runs.append(self._descend(vae, answer, classes, z, draws, context))
         images, before, after, missing = (torch.stack(parts) for parts in zip(*runs, strict=True))
         surest, each = after.argmax(0), torch.arange(len(labels))
         chosen = images[surest, each] * (high - low) + low
         return chosen, before[0].exp(), after[surest, each].exp(), missing.mean(0)
 
     def _descend(
-        self, vae: VAE, answer: Callable[[Tensor], Tensor], labels: Tensor, z: Tensor, advance: Callable[[], None]
+        self,
+        vae: VAE,
+        answer: Callable[[Tensor], Tensor],
+        labels: Tensor,
+        z: Tensor,
+        draws: torch.Generator,
+        context: AttackContext,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Images from the latents ``z``; the logarithm of their confidence before and after; missing gradients."""
 
@@ -128,17 +134,19 @@ class GenerativeInversion:
 
         z.requires_grad_()
         optimizer = torch.optim.Adam([z], lr=self.rate)
-        before, missing = torch.empty(0), torch.zeros(len(z))
-        for n in range(self.updates):
-            logits = answer(vae.decode(z))
-            before = sureness(logits) if n == 0 else before
-            spread = logits.detach().std(1)
-            loss = -margin(logits, labels) / torch.where(spread > 0, spread, 1.0)
-            (slope,) = torch.autograd.grad(loss.sum(), z)
-            missing += (slope.abs().amax(1) == 0).cpu() / self.updates
-            z.grad = slope + self.prior * z.detach()
-            optimizer.step()
-            advance()
+        before, missing = torch.zeros(len(z)), torch.zeros(len(z))
+        state = {"z": z, "optimizer": optimizer, "before": before, "missing": missing, "draws": draws}
+        with context.monitor.loop("attack updates, latent", self.updates, **state) as loop:
+            for n in loop:
+                logits = answer(vae.decode(z))
+                if n == 0:
+                    before.copy_(sureness(logits))
+                spread = logits.detach().std(1)
+                loss = -margin(logits, labels) / torch.where(spread > 0, spread, 1.0)
+                (slope,) = torch.autograd.grad(loss.sum(), z)
+                missing += (slope.abs().amax(1) == 0).cpu() / self.updates
+                z.grad = slope + self.prior * z.detach()
+                optimizer.step()
         with torch.no_grad():
             images = vae.decode(z)
             return images.cpu(), before, sureness(answer(images)), missing

@@ -1,6 +1,5 @@
 """Inversion by labels alone: away from the decision boundary."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -65,8 +64,9 @@ class LabelOnlyInversion(Queries):
         times: set[int] = set()
         batches = _where(found).split(max(1, self.queries_per_call // points)) if found.any() else ()
         for n, batch in enumerate(batches):
-            for spent, images, kept, r in self._repel(target, x[batch], labels[batch], points, rounds, context, n):
-                x[batch] = images
+            seen = self._repel(target, x[batch], labels[batch], points, rounds, context, n)
+            x[batch] = seen[-1][1] if seen else x[batch]
+            for spent, _, kept, r in seen:
                 share.add(searched + spent, kept)
                 radius.add(searched + spent, r)
                 times.add(searched + spent)
@@ -88,19 +88,15 @@ class LabelOnlyInversion(Queries):
         answers = _labels(target, drawn, context)
         x, found = drawn.clone(), answers == labels
         share.add(1, found)
+        _take(x, found, drawn, answers, labels)
         budget = int(self.search_share * (self.queries_per_image - len(CHECKS) - 2)) * len(labels)
-        with context.monitor.steps("search for starts", -(-budget // self.queries_per_call)) as advance:
-            while True:
-                for c in labels[~found].unique():
-                    wanting = _where((labels == c) & ~found)
-                    fitting = _where(answers == c)[: len(wanting)]
-                    x[wanting[: len(fitting)]] = drawn[fitting]
-                    found[wanting[: len(fitting)]] = True
-                if found.all() or target.queries >= budget:
+        calls = max(0, -(-(budget - target.queries) // self.queries_per_call))
+        with context.monitor.loop("search for starts", calls, x=x, found=found, noise=noise, target=target) as loop:
+            for _ in loop:
+                if found.all():
                     break
                 drawn = low_frequency(min(self.queries_per_call, budget - target.queries), shape, noise)
-                answers = _labels(target, drawn, context)
-                advance()
+                _take(x, found, drawn, _labels(target, drawn, context), labels)
         for c in labels[~found].unique():
             # Too few starts: images share one, and part by the noise that each is moved by.
             some, wanting = _where((labels == c) & found), _where((labels == c) & ~found)
@@ -111,13 +107,14 @@ class LabelOnlyInversion(Queries):
 
     def _repel(
         self, target: Oracle, x: Tensor, labels: Tensor, points: int, rounds: int, context: AttackContext, index: int
-    ) -> Iterator[tuple[int, Tensor, Tensor, Tensor]]:
-        """Yields at the checkpoints: queries per image, images, whether each has its label, and its radius."""
+    ) -> list[tuple[int, Tensor, Tensor, Tensor]]:
+        """At each look: queries per image, images, whether each has its label, and its radius."""
         noise, shape = source(context.seed, "sphere", index), context.task.image_shape
-        r, spent = torch.full((len(x), 1, 1, 1), self.radius), 0
         look = checkpoints(rounds) - {0}
-        with context.monitor.steps("attack rounds, labels only", rounds) as advance:
-            for n in range(1, rounds + 1):
+        state = {"x": x, "r": torch.full((len(x), 1, 1, 1), self.radius), "spent": 0, "seen": []}
+        with context.monitor.loop("attack rounds, labels only", rounds, noise=noise, target=target, **state) as loop:
+            for n in loop:
+                n, x, r = n + 1, loop.x, loop.r
                 grid = grid_at(n / rounds, self.coarsest_grid, self.finest_grid)
                 u = smooth_noise(len(x) * points, shape, grid, noise).view(len(x), points, *shape)
                 sphere = (x[:, None] + r[:, None] * u).clamp(0, 1).flatten(0, 1)
@@ -129,14 +126,24 @@ class LabelOnlyInversion(Queries):
                 kept = (mean[:, 0] > 0) & (mean[:, 0] < 1)
                 if kept.any():
                     kept[kept.clone()] = _labels(target, moved[kept], context) == labels[kept]
-                x = torch.where(kept.view(-1, 1, 1, 1), moved, x)
+                loop.x = x = torch.where(kept.view(-1, 1, 1, 1), moved, x)
                 r = r * self.growth ** ((mean >= self.inside_share).float() - (mean == 0).float()).view(-1, 1, 1, 1)
-                r = r.clamp(max=LARGEST_RADIUS)
-                spent += points + 1
+                loop.r = r = r.clamp(max=LARGEST_RADIUS)
+                loop.spent += points + 1
                 if n in look:
-                    spent += 1
-                    yield spent, x, _labels(target, x, context) == labels, r.flatten()
-                advance()
+                    loop.spent += 1
+                    loop.seen.append((loop.spent, x, _labels(target, x, context) == labels, r.flatten()))
+        seen: list[tuple[int, Tensor, Tensor, Tensor]] = loop.seen
+        return seen
+
+
+def _take(x: Tensor, found: Tensor, drawn: Tensor, answers: Tensor, labels: Tensor) -> None:
+    """Into ``x``, as starts of the classes that are still not ``found``, what is ``drawn`` and answered with them."""
+    for c in labels[~found].unique():
+        wanting = _where((labels == c) & ~found)
+        fitting = _where(answers == c)[: len(wanting)]
+        x[wanting[: len(fitting)]] = drawn[fitting]
+        found[wanting[: len(fitting)]] = True
 
 
 def _where(mask: Tensor) -> Tensor:

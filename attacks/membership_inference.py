@@ -122,17 +122,19 @@ class MembershipAttack:
         Raises ValueError where an answer is not finite.
         """
         generator = torch.Generator(context.device).manual_seed(derived_seed(context.seed, purpose, 0))
-        answers = []
-        for pixels in images.pixels.split(self.batch_size):
-            x = context.task.normalise(pixels.to(context.device))
-            if dropout:
-                x = x * (torch.rand(x.shape, generator=generator, device=x.device) >= dropout)
-            if isinstance(model, SpikingNetwork):
-                steps = {max(1, round(model.time_steps * k / points)) for k in range(1, points + 1)}
-                answer = model.outputs_over_time(x, sorted(steps), generator)
-            else:
-                answer = model(x)[None]
-            answers.append(answer.double().cpu())
+        answers: list[Tensor] = []
+        batches = images.pixels.split(self.batch_size)
+        with context.monitor.loop(purpose, len(batches), generator=generator, answers=answers) as loop:
+            for n in loop:
+                x = context.task.normalise(batches[n].to(context.device))
+                if dropout:
+                    x = x * (torch.rand(x.shape, generator=generator, device=x.device) >= dropout)
+                if isinstance(model, SpikingNetwork):
+                    steps = {max(1, round(model.time_steps * k / points)) for k in range(1, points + 1)}
+                    answer = model.outputs_over_time(x, sorted(steps), generator)
+                else:
+                    answer = model(x)[None]
+                answers.append(answer.double().cpu())
         logits = torch.cat(answers, dim=1)
         if broken := int((~logits.isfinite()).any(dim=2).any(dim=0).sum()):
             raise ValueError(f"logits that are not finite for {broken} of {len(images)} images ({purpose})")
@@ -140,11 +142,9 @@ class MembershipAttack:
 
     def _under_dropout(self, target: Any, images: Images, context: AttackContext, scale: float) -> Tensor:
         masked = []
-        with context.monitor.steps("input masks", self.masks) as advance:
-            for mask in range(self.masks):
-                logits = self._logits(target, images, context, f"mask {mask}", dropout=self.dropout)[-1]
-                masked.append(log_odds(logits * scale, images.labels))
-                advance()
+        for mask in range(self.masks):
+            logits = self._logits(target, images, context, f"mask {mask}", dropout=self.dropout)[-1]
+            masked.append(log_odds(logits * scale, images.labels))
         return mean_confidence(torch.stack(masked))
 
     def _shadows(self, context: AttackContext, candidates: Candidates, some: Tensor) -> "Shadows | None":
@@ -155,20 +155,18 @@ class MembershipAttack:
         asked = Images(population.pixels[some], population.labels[some])
         size = min(max(1, round(self.shadow_fraction * total)), total - 1)
         on_candidates, on_population, out = [], [], []
-        with context.monitor.steps("shadows", self.shadows) as advance:
-            for i in range(self.shadows):
-                chosen = torch.randperm(total, generator=source(self.shadow_seed, "shadow images", i))[:size]
-                chosen = chosen.sort().values
-                shadow = candidates.shadow(i, Images(population.pixels[chosen], population.labels[chosen]))
-                shadow = _ready(shadow, context)
-                of_candidates = self._logits(shadow, candidates.images, context, f"shadow {i}, candidates")[-1]
-                of_population = self._logits(shadow, asked, context, f"shadow {i}, population")[-1]
-                unseen = torch.ones(total, dtype=torch.bool).index_fill(0, chosen, False)[some]
-                scale = usual_scale(of_population[unseen])
-                on_candidates.append(of_candidates * scale)
-                on_population.append(of_population * scale)
-                out.append(unseen)
-                advance()
+        for i in range(self.shadows):
+            chosen = torch.randperm(total, generator=source(self.shadow_seed, "shadow images", i))[:size]
+            chosen = chosen.sort().values
+            shadow = candidates.shadow(i, Images(population.pixels[chosen], population.labels[chosen]))
+            shadow = _ready(shadow, context)
+            of_candidates = self._logits(shadow, candidates.images, context, f"shadow {i}, candidates")[-1]
+            of_population = self._logits(shadow, asked, context, f"shadow {i}, population")[-1]
+            unseen = torch.ones(total, dtype=torch.bool).index_fill(0, chosen, False)[some]
+            scale = usual_scale(of_population[unseen])
+            on_candidates.append(of_candidates * scale)
+            on_population.append(of_population * scale)
+            out.append(unseen)
         return Shadows(torch.stack(on_candidates), torch.stack(on_population), torch.stack(out))
 
     def _above_quantile(

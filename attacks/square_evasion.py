@@ -54,8 +54,9 @@ class SquareEvasion(Bounded):
         everyone = torch.arange(count, device=x.device)
         least = self._ask(target, x, labels, everyone, spent)
         steps = self.queries_per_image - 1
-        with context.monitor.steps("square, queries", steps) as advance:
-            for n in range(steps):
+        state = {"best": best, "spent": spent, "least": least, "noise": noise, "target": target}
+        with context.monitor.loop("square, queries", steps, **state) as loop:
+            for n in loop:
                 standing = ((least >= 0) & (spent < self.queries_per_image)).nonzero()[:, 0]
                 if not len(standing):
                     break
@@ -69,7 +70,6 @@ class SquareEvasion(Bounded):
                 better = (margins < least[standing]) | (n == 0)
                 kept = standing[better]
                 best[kept], least[kept] = tried[better], margins[better]
-                advance()
         return best
 
     def _ask(self, target: Oracle, images: Tensor, labels: Tensor, index: Tensor, spent: Tensor) -> Tensor:

@@ -1,13 +1,15 @@
 """What a task, a defense, an attack and the evidence between them are."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
+
+from audit.loops import Loop
 
 
 class DataAccess(StrEnum):
@@ -67,6 +69,17 @@ class Monitor(Protocol):
         """Open a line of the display for ``total`` steps; call what it yields after each of them."""
         ...
 
+    @contextmanager
+    def loop(self, description: str, total: int, /, **state: Any) -> Iterator[Loop]:
+        """The same for a loop that may take minutes: what it changes is handed over, and kept while it runs.
+
+        After a kill the same stage goes on in the middle of the loop: `audit.loops.Loop` says how to write one.
+        """
+        with self.steps(description, total) as advance:
+            loop = Loop(total, **state)
+            loop.after_each(advance)
+            yield loop
+
 
 Stored = Callable[[str, nn.Module, Any, Callable[[], dict[str, Tensor]]], dict[str, Tensor]]
 
@@ -120,14 +133,23 @@ class Access(StrEnum):
 class Oracle:
     """A target behind an interface: images in, answers out, every one counted."""
 
-    def __init__(self, answer: Callable[[Tensor], Tensor]) -> None:
-        self._answer = answer
+    def __init__(self, answer: Callable[[Tensor], Tensor], draws: torch.Generator | None = None) -> None:
+        self._answer, self._draws = answer, draws
         self.queries = 0
 
     def __call__(self, images: Tensor) -> Tensor:
         """``images`` float [N, C, H, W] in the input range -> logits [N, K] (scores) or classes int64 [N] (labels)."""
         self.queries += len(images)
         return self._answer(images)
+
+    def state_dict(self) -> dict[str, Any]:
+        """For a loop that asks it: what was asked so far, and where the target's own random numbers are."""
+        return {"queries": self.queries, "draws": None if self._draws is None else self._draws.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.queries = state["queries"]
+        if self._draws is not None:
+            self._draws.set_state(state["draws"])
 
 
 @dataclass(frozen=True)

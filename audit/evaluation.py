@@ -2,7 +2,7 @@
 
 import torch
 from pydantic import BaseModel
-from torch import nn
+from torch import Tensor, nn
 
 from audit.contracts import Images, Monitor, Task
 from audit.metrics.accuracy import accuracy, accuracy_over_time
@@ -39,13 +39,14 @@ def evaluate_target(
     steps = network.time_steps
     points = sorted({max(1, round(steps * k / settings.curve_points)) for k in range(1, settings.curve_points + 1)})
     generator = torch.Generator(device).manual_seed(seed)
-    activity, outputs = Activity(), []
+    activity = Activity()
+    outputs: list[Tensor] = []
     batches = test.pixels.split(settings.batch_size)
-    with torch.no_grad(), monitor.steps("test images", len(batches)) as advance:
-        for pixels in batches:
-            x = task.normalise(pixels.to(device))
+    state = {"activity": activity, "outputs": outputs, "generator": generator}
+    with torch.no_grad(), monitor.loop("test images", len(batches), **state) as loop:
+        for n in loop:
+            x = task.normalise(batches[n].to(device))
             outputs.append(network.outputs_over_time(x, points, generator, activity).cpu())
-            advance()
     over_time = torch.cat(outputs, dim=1)
     return TargetReport(
         accuracy=accuracy("accuracy", over_time[-1], test.labels),

@@ -101,7 +101,7 @@ def attack(
     def make() -> Artifact:
         copy = build(describe(subject.network), weights(subject.network)).to(shop.device)
         leaked = _leaked(data, int(getattr(settings, "leaked_images", 0)), seed)
-        monitor = Deadline(shop.monitor, options.group("measure").attack_seconds)
+        monitor = Deadline(shop.monitor, options.group("measure").attack_seconds, shop.seconds_before)
         context = AttackContext(data.task, seed, shop.device, monitor, leaked)
         handed = copy if component.access is Access.WEIGHTS else _oracle(copy, component.access, context)
         images = victims(data.parts.test, settings.images, len(data.task.classes)) if evades else None
@@ -118,7 +118,7 @@ def attack(
         return artifact
 
     inputs = {
-        "code": [component.code_hash(), code("spiking", "networks", "contracts.py")],
+        "code": [component.code_hash(), code("spiking", "networks", "contracts.py", "loops.py")],
         "settings": [component.name, asdict(settings)],
         "target": subject.key,
         "task": asdict(data.task),
@@ -186,7 +186,7 @@ def _oracle(network: nn.Module, access: Access, context: AttackContext) -> Oracl
         logits = torch.cat([network(part, generator) if spiking else network(part) for part in parts])
         return logits if access is Access.SCORES else logits.argmax(1)
 
-    return Oracle(answer)
+    return Oracle(answer, generator)
 
 
 def _leaked(data: Prepared, count: int, seed: int) -> Images | None:

@@ -3,14 +3,16 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from audit.contracts import Monitor
+from audit.loops import Loop
 
 
-class SilentMonitor:
+class SilentMonitor(Monitor):
     """Reports nothing."""
 
     @contextmanager
@@ -22,25 +24,34 @@ class OutOfTime(Exception):
     """Raised where a component reports progress after its time is over."""
 
 
-class Deadline:
-    """Passes on to ``monitor`` until ``seconds`` of wall time are over; None: for ever."""
+class Deadline(Monitor):
+    """Passes on to ``monitor`` until ``seconds`` of wall time are over, ``before`` of them already; None: for ever."""
 
-    def __init__(self, monitor: Monitor, seconds: float | None) -> None:
-        self._monitor, self._seconds, self._begin = monitor, seconds, time.monotonic()
+    def __init__(self, monitor: Monitor, seconds: float | None, before: float = 0.0) -> None:
+        self._monitor, self._seconds, self._begin = monitor, seconds, time.monotonic() - before
 
     @contextmanager
     def steps(self, description: str, total: int) -> Iterator[Callable[[], None]]:
         with self._monitor.steps(description, total) as advance:
 
             def on_time() -> None:
-                if self._seconds is not None and time.monotonic() - self._begin > self._seconds:
-                    raise OutOfTime(f"stopped after {self._seconds:g} s; the limit is measure.attack_seconds")
+                self._check()
                 advance()
 
             yield on_time
 
+    @contextmanager
+    def loop(self, description: str, total: int, /, **state: Any) -> Iterator[Loop]:
+        with self._monitor.loop(description, total, **state) as loop:
+            loop.after_each(self._check)
+            yield loop
 
-class LineMonitor:
+    def _check(self) -> None:
+        if self._seconds is not None and time.monotonic() - self._begin > self._seconds:
+            raise OutOfTime(f"stopped after {self._seconds:g} s; the limit is measure.attack_seconds")
+
+
+class LineMonitor(Monitor):
     """A line where a stage begins, with the time since the first, for a file or a pipe."""
 
     def __init__(self, console: Console) -> None:
@@ -65,7 +76,7 @@ def monitor_for(console: Console) -> "LiveMonitor | LineMonitor":
     return LiveMonitor(console) if console.is_terminal else LineMonitor(console)
 
 
-class LiveMonitor:
+class LiveMonitor(Monitor):
     """A line per open task, with time left; nested tasks appear below each other and vanish when they end."""
 
     def __init__(self, console: Console) -> None:

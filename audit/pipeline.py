@@ -141,7 +141,13 @@ def _train(
     settings = {**asdict(recipe), "model": model}
     inputs = {
         "code": code(
-            "networks/vgg.py", "networks/training.py", "networks/folding.py", "data/augment.py", "contracts.py"
+            "networks/vgg.py",
+            "networks/training.py",
+            "networks/folding.py",
+            "networks/epochs.py",
+            "data/augment.py",
+            "contracts.py",
+            "loops.py",
         ),
         "settings": settings,
         "split": data.split_hash,
@@ -184,7 +190,7 @@ def _remember(shop: Workshop, seed: int) -> Stored:
         stage: str, network: nn.Module, settings: Any, make: Callable[[], dict[str, Tensor]]
     ) -> dict[str, Tensor]:
         inputs = {
-            "code": [code("networks", "contracts.py"), hash_sources([Path(inspect.getfile(make))])],
+            "code": [code("networks", "contracts.py", "loops.py"), hash_sources([Path(inspect.getfile(make))])],
             "settings": [type(settings).__qualname__, asdict(settings)],
             "network": [describe(network), hash_tensors(weights(network))],
         }
@@ -215,7 +221,7 @@ def protect(
         return Artifact(weights(network), {"network": description, "notes": notes})
 
     inputs = {
-        "code": [component.code_hash(), code("spiking", "networks", "data/augment.py", "contracts.py")],
+        "code": [component.code_hash(), code("spiking", "networks", "data/augment.py", "contracts.py", "loops.py")],
         "settings": [component.name, asdict(defense)],
         "teacher": teacher.key,
         "split": data.split_hash if access is DataAccess.TRAINING_IMAGES else None,

@@ -125,6 +125,11 @@ class Store:
             with suppress(OSError):
                 written_to.unlink()
 
+    def drop(self, stage: str, key: str) -> None:
+        """Remove an artifact, if it is there."""
+        with suppress(OSError):
+            self.path(stage, key).unlink()
+
     def get_or_make(self, stage: str, key: str, make: Callable[[], Artifact]) -> tuple[Artifact, bool]:
         """The artifact and whether it was already there.
 

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 
 import audit
+from audit.checkpoints import UNFINISHED, Resumable
 from audit.contracts import Monitor
 from audit.records import StageInfo
 from audit.spiking.kernels import engine
-from audit.store import Artifact, Store, digest, hash_sources
+from audit.store import Artifact, Store, Unusable, digest, hash_sources
 
 ROOT = Path(audit.__file__).parent
 
@@ -41,22 +42,40 @@ class Workshop:
     scale: str = ""
     _nested: list[tuple[float, float]] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.monitor = self._resumable = Resumable(self.monitor)
+
     def make(self, stage: str, label: str, seed: int, inputs: dict[str, Any], build: Callable[[], Artifact]) -> Made:
         """The artifact of ``stage`` for these inputs and this seed, from the store where it is there.
 
         ``inputs`` are JSON values: settings, keys of earlier stages, hashes of code. A stage that is made within
-        another one has its own line, and its time is not counted twice.
+        another one has its own line, and its time is not counted twice; that of a process which was killed in it is
+        counted as far as it was kept.
         """
         key = self.key(stage, seed, inputs)
         wall, cpu = time.perf_counter(), time.process_time()
         self._nested.append((0.0, 0.0))
+        before = (0.0, 0.0)
+
+        def make() -> Artifact:
+            nonlocal before
+            with self._resumable.stage(self.store, key) as unfinished:
+                before = unfinished.spent
+                return build()
+
         try:
-            artifact, cached = self.store.get_or_make(stage, key, build)
+            artifact, cached = self.store.get_or_make(stage, key, make)
+        except Unusable:  # what is done of it can be stored another time
+            raise
+        except Exception:
+            self.store.drop(UNFINISHED, key)
+            raise
         finally:
             inner_wall, inner_cpu = self._nested.pop()
+        self.store.drop(UNFINISHED, key)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         if not cached:
-            self.store.costs.add(self.scale, stage, label, wall)
+            self.store.costs.add(self.scale, stage, label, wall + before[0])
         if self._nested:
             outer_wall, outer_cpu = self._nested[-1]
             self._nested[-1] = (outer_wall + wall, outer_cpu + cpu)
@@ -66,11 +85,16 @@ class Workshop:
                 key=key,
                 seed=seed,
                 cached=cached,
-                wall_seconds=round(wall - inner_wall, 3),
-                cpu_seconds=round(cpu - inner_cpu, 3),
+                wall_seconds=round(wall - inner_wall + before[0], 3),
+                cpu_seconds=round(cpu - inner_cpu + before[1], 3),
             )
         )
         return Made(artifact, key)
+
+    @property
+    def seconds_before(self) -> float:
+        """Wall time that earlier processes spent on the stage that is being made."""
+        return self._resumable.seconds_before
 
     def key(self, stage: str, seed: int, inputs: dict[str, Any]) -> str:
         """What the artifact is stored under."""

@@ -50,7 +50,8 @@ class Ascended:
 
 
 Gradient = Callable[[Tensor, Tensor], Tensor]
-"""(images [B, C, H, W], classes [B]) -> d logit_class / d image, [B, C, H, W]."""
+"""(images [B, C, H, W], classes [B]) -> d logit_class / d image, [B, C, H, W]. One that keeps something from call to
+call, or draws random numbers, has ``state_dict`` and ``load_state_dict``."""
 
 
 def class_images(
@@ -106,22 +107,22 @@ def _ascend(
     generator = torch.Generator().manual_seed(seed)
     x = torch.rand(len(labels), *context.task.image_shape, generator=generator) * (high - low) + low
     x, labels = x.to(context.device), labels.to(context.device)
-    missing = 0.0
-    with context.monitor.steps(f"attack updates, {rule}", ascent.updates) as advance:
-        for n in range(1, ascent.updates + 1):
-            if ascent.blur_every and n % ascent.blur_every == 0:
+    state = {"gradient": gradient} if hasattr(gradient, "state_dict") else {}
+    with context.monitor.loop(f"attack updates, {rule}", ascent.updates, x=x, missing=0.0, **state) as loop:
+        for n in loop:
+            x = loop.x
+            if ascent.blur_every and (n + 1) % ascent.blur_every == 0:
                 x = gaussian_blur(x, kernel_size=2 * round(3 * ascent.blur_sigma) + 1, sigma=ascent.blur_sigma)
             step = gradient(x, labels)
-            missing += float((step.flatten(1).abs().amax(1) == 0).double().mean())
+            loop.missing += float((step.flatten(1).abs().amax(1) == 0).double().mean())
             if rule == "raw":
                 step = ascent.rate * (step - ascent.weight_decay * x)
             else:
                 # In double: the square of a gradient of 1e-23 is 0 in float32.
                 rms = step.flatten(1).double().square().mean(1).sqrt().to(step.dtype).view(-1, 1, 1, 1)
                 step = ascent.normalised_rate * (high - low) * step / rms.clamp(min=torch.finfo(step.dtype).tiny)
-            x = (x + step).clamp(low, high)
-            advance()
-    return Ascended(x.cpu(), missing / ascent.updates)
+            loop.x = (x + step).clamp(low, high)
+    return Ascended(loop.x.cpu(), loop.missing / ascent.updates)
 
 
 def _trouble(pilot: Ascended, still: Ascended, context: AttackContext) -> str | None:

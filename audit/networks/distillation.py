@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from audit.contracts import Monitor, Task
 from audit.errors import AuditError
+from audit.networks.epochs import epochs
 from audit.networks.training import Count, Positive, channels_last
 
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -77,27 +78,24 @@ def distil(
     student.eval().to(memory_format=torch.channels_last).requires_grad_(True)
     optimizer = torch.optim.Adam(student.parameters(), lr=recipe.learning_rate)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, recipe.epochs)
-    losses: list[float] = []
-    with monitor.steps("distillation, epochs", recipe.epochs) as advance:
-        for _ in range(recipe.epochs):
-            total = 0.0
-            for index in torch.randperm(len(pixels), generator=generator).split(recipe.batch_size):
-                x = task.normalise(pixels[index].to(device))
-                x = channels_last(recipe.variation(x, task, generator))
-                with torch.no_grad():
-                    taught = teacher(x)
-                loss = distillation_loss(student(x), taught, recipe.temperature)
-                if not torch.isfinite(loss):
-                    raise AuditError("distillation diverged: the loss is not finite; lower its learning rate")
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                optimizer.step()
-                total += float(loss.detach()) * len(index)
-            scheduler.step()
-            losses.append(total / len(pixels))
-            advance()
+    state = {"student": student, "optimizer": optimizer, "scheduler": scheduler}
+    with epochs(monitor, "distillation", len(pixels), recipe.batch_size, recipe.epochs, generator, **state) as batches:
+        for index in batches:
+            x = task.normalise(pixels[index].to(device))
+            x = channels_last(recipe.variation(x, task, generator))
+            with torch.no_grad():
+                taught = teacher(x)
+            loss = distillation_loss(student(x), taught, recipe.temperature)
+            if not torch.isfinite(loss):
+                raise AuditError("distillation diverged: the loss is not finite; lower its learning rate")
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            batches.add(loss, len(index))
+            if batches.last:
+                scheduler.step()
     student.to(memory_format=torch.contiguous_format)
-    return losses
+    return batches.losses
 
 
 def distillation_loss(logits: Tensor, taught: Tensor, temperature: float) -> Tensor:

@@ -1,20 +1,25 @@
 """Steps along the sign of a loss's gradient within a bound: FGSM, PGD and APGD, on anything that has a slope."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
+from audit.loops import Loop
 from audit.networks.perturbations import Count, margin
 
 Loss = Literal["cross-entropy", "standardised", "margin"]
 Slope = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Images [N, C, H, W] -> the loss [N] of each, which the attacker raises, and its gradient [N, C, H, W]."""
+
+Opened = Callable[..., AbstractContextManager[Loop]]
+"""(steps, what they change by name) -> the loop of these steps, as of `Monitor.loop`."""
 
 # Of APGD: hundredths of the steps between two looks, the share of them that has to climb, the momentum.
 FIRST_LOOK, LESS, LEAST = 22, 3, 6
@@ -91,57 +96,73 @@ def slope_of(logits_of: Callable[[Tensor], Tensor], labels: Tensor, loss: Loss) 
     return slope
 
 
+@contextmanager
+def in_memory(steps: int, /, **state: Any) -> Iterator[Loop]:
+    """A loop that nobody keeps."""
+    yield Loop(steps, **state)
+
+
 def fgsm(slope: Slope, x: Tensor, box: Box) -> Tensor:
     """One step as far as the bound allows (Goodfellow, Shlens, Szegedy, ICLR 2015)."""
     return box.inside(x + box.reach * slope(x)[1].sign())
 
 
-def pgd(slope: Slope, start: Tensor, box: Box, steps: int, step: float) -> Climb:
+def pgd(slope: Slope, start: Tensor, box: Box, steps: int, step: float, opened: Opened = in_memory) -> Climb:
     """``steps`` of size ``step``, in units of x, each brought back into the box (Madry et al., ICLR 2018)."""
-    x = best = start
-    highest, gradient = slope(x)
-    for _ in range(steps):
-        x = box.inside(x + step * gradient.sign())
-        loss, gradient = slope(x)
-        best, highest = _better(best, highest, x, loss)
-    return Climb(x, best)
+    highest, gradient = slope(start)
+    with opened(steps, x=start.clone(), best=start.clone(), highest=highest, gradient=gradient) as now:
+        for _ in now:
+            now.x = box.inside(now.x + step * now.gradient.sign())
+            loss, now.gradient = slope(now.x)
+            now.best, now.highest = _better(now.best, now.highest, now.x, loss)
+    return Climb(now.x, now.best)
 
 
-def apgd(slope: Slope, start: Tensor, box: Box, steps: int) -> Climb:
+def apgd(slope: Slope, start: Tensor, box: Box, steps: int, opened: Opened = in_memory) -> Climb:
     """PGD with momentum and a step size that halves where an image stops climbing (Croce and Hein, ICML 2020, Alg. 1).
 
     At a look an image whose loss rose in less than 3/4 of the steps since the last one, or whose best is the same as
     then with an unchanged step, goes back to its best and on with half the step.
     """
     looks = checkpoints(steps)
-    x = before = best = start
-    loss, gradient = slope(x)
-    highest, uphill = loss, gradient
-    step = torch.full_like(loss, 2 * box.reach)
-    rises, since = torch.zeros_like(loss), 0
-    halved = torch.zeros_like(loss, dtype=torch.bool)
-    highest_then = highest.clone()
-    for k in range(1, steps + 1):
-        towards = box.inside(x + _wide(step, x) * gradient.sign())
-        if k > 1:
-            towards = box.inside(x + MOMENTUM * (towards - x) + (1 - MOMENTUM) * (x - before))
-        before, x = x, towards
-        last = loss
-        loss, gradient = slope(x)
-        rises, since = rises + (loss > last), since + 1
-        uphill = torch.where(_wide(loss > highest, x), gradient, uphill)
-        best, highest = _better(best, highest, x, loss)
-        if k in looks:
-            stuck = rises < CLIMBING * since
-            still = ~halved & (highest <= highest_then)
-            halved = stuck | still
-            step = torch.where(halved, step / 2, step)
-            x, gradient = (
-                torch.where(_wide(halved, x), at_best, here) for at_best, here in ((best, x), (uphill, gradient))
-            )
-            loss = torch.where(halved, highest, loss)
-            rises, since, highest_then = torch.zeros_like(rises), 0, highest.clone()
-    return Climb(x, best)
+    loss, gradient = slope(start)
+    state = {
+        "x": start.clone(),
+        "before": start.clone(),
+        "best": start.clone(),
+        "loss": loss,
+        "highest": loss.clone(),
+        "highest_then": loss.clone(),
+        "gradient": gradient,
+        "uphill": gradient.clone(),
+        "size": torch.full_like(loss, 2 * box.reach),
+        "rises": torch.zeros_like(loss),
+        "since": 0,
+        "halved": torch.zeros_like(loss, dtype=torch.bool),
+    }
+    with opened(steps, **state) as now:
+        for n in now:
+            x, last = now.x, now.loss
+            towards = box.inside(x + _wide(now.size, x) * now.gradient.sign())
+            if n > 0:
+                towards = box.inside(x + MOMENTUM * (towards - x) + (1 - MOMENTUM) * (x - now.before))
+            now.before, now.x = x, towards
+            now.loss, now.gradient = slope(now.x)
+            now.rises, now.since = now.rises + (now.loss > last), now.since + 1
+            now.uphill = torch.where(_wide(now.loss > now.highest, x), now.gradient, now.uphill)
+            now.best, now.highest = _better(now.best, now.highest, now.x, now.loss)
+            if n + 1 in looks:
+                stuck = now.rises < CLIMBING * now.since
+                still = ~now.halved & (now.highest <= now.highest_then)
+                now.halved = stuck | still
+                now.size = torch.where(now.halved, now.size / 2, now.size)
+                back = _wide(now.halved, x)
+                now.x = torch.where(back, now.best, now.x)
+                now.gradient = torch.where(back, now.uphill, now.gradient)
+                now.loss = torch.where(now.halved, now.highest, now.loss)
+                now.rises, now.since = torch.zeros_like(now.rises), 0
+                now.highest_then = now.highest.clone()
+    return Climb(now.x, now.best)
 
 
 def checkpoints(steps: int) -> set[int]:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from audit.contracts import Monitor
+from audit.networks.epochs import epochs as shuffled
 
 
 class VAE(nn.Module):
@@ -78,21 +79,18 @@ def train_vae(
         vae = VAE(pixels.shape[1:], latent, width)
     vae.to(device).train()
     optimizer = torch.optim.Adam(vae.parameters(), lr=learning_rate)
-    dimension, losses = math.prod(pixels.shape[1:]), []
-    with monitor.steps("prior, epochs", epochs) as advance:
-        for _ in range(epochs):
-            total = 0.0
-            for index in torch.randperm(len(pixels), generator=source).split(batch_size):
-                x = pixels[index].to(device).float() / 255
-                mean, log_variance = vae.encode(x)
-                noise = torch.randn(mean.shape, generator=source).to(device)
-                error = F.mse_loss(vae.decode(mean + (log_variance / 2).exp() * noise), x)
-                # Below a grey level there is nothing to learn, and the logarithm has no end.
-                loss = 0.5 * error.clamp(min=1 / 255**2).log() + divergence(mean, log_variance).mean() / dimension
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                optimizer.step()
-                total += float(loss.detach()) * len(index)
-            losses.append(total / len(pixels))
-            advance()
-    return vae.eval().requires_grad_(False), losses
+    dimension = math.prod(pixels.shape[1:])
+    state = {"vae": vae, "optimizer": optimizer}
+    with shuffled(monitor, "training of the prior", len(pixels), batch_size, epochs, source, **state) as batches:
+        for index in batches:
+            x = pixels[index].to(device).float() / 255
+            mean, log_variance = vae.encode(x)
+            noise = torch.randn(mean.shape, generator=source).to(device)
+            error = F.mse_loss(vae.decode(mean + (log_variance / 2).exp() * noise), x)
+            # Below a grey level there is nothing to learn, and the logarithm has no end.
+            loss = 0.5 * error.clamp(min=1 / 255**2).log() + divergence(mean, log_variance).mean() / dimension
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            batches.add(loss, len(index))
+    return vae.eval().requires_grad_(False), batches.losses

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -41,27 +41,35 @@ class Inversion:
 
 
 def invert(
-    logits_of: Logits, labels: Tensor, inversion: Inversion, context: AttackContext, purpose: str
+    logits_of: Logits,
+    labels: Tensor,
+    inversion: Inversion,
+    context: AttackContext,
+    purpose: str,
+    draws: torch.Generator | None = None,
 ) -> tuple[Tensor, list[float]]:
     """An image per entry of ``labels`` [N], each from low-frequency noise, and the mean margin at each update.
 
-    ``purpose`` tells apart the random numbers of several calls. Raises ValueError where an image is not finite.
+    ``purpose`` tells apart the random numbers of several calls; ``draws``: what ``logits_of`` takes its own from.
+    Raises ValueError where an image is not finite.
     """
     done: list[Tensor] = []
     margins = torch.zeros(inversion.updates, dtype=torch.float64)
-    with context.monitor.steps("images", len(labels)) as advance:
-        for number, batch in enumerate(labels.split(inversion.batch_size)):
-            generator = torch.Generator().manual_seed(derived_seed(context.seed, purpose, number))
-            images, course = _invert(logits_of, batch.to(context.device), inversion, context, generator)
-            done.append(images.cpu())
-            margins += torch.tensor(course, dtype=torch.float64) * len(batch) / len(labels)
-            for _ in range(len(batch)):
-                advance()
+    for number, batch in enumerate(labels.split(inversion.batch_size)):
+        generator = torch.Generator().manual_seed(derived_seed(context.seed, purpose, number))
+        images, course = _invert(logits_of, batch.to(context.device), inversion, context, generator, draws)
+        done.append(images.cpu())
+        margins += torch.tensor(course, dtype=torch.float64) * len(batch) / len(labels)
     return torch.cat(done), margins.tolist()
 
 
 def _invert(
-    logits_of: Logits, labels: Tensor, inversion: Inversion, context: AttackContext, generator: torch.Generator
+    logits_of: Logits,
+    labels: Tensor,
+    inversion: Inversion,
+    context: AttackContext,
+    generator: torch.Generator,
+    draws: torch.Generator | None,
 ) -> tuple[Tensor, list[float]]:
     low, high = context.task.input_range
     unit = low_frequency(len(labels), context.task.image_shape, generator).to(context.device).requires_grad_()
@@ -69,18 +77,21 @@ def _invert(
     with torch.no_grad():
         spread = spread_of(logits_of(unit * (high - low) + low))
     course: list[float] = []
-    for _ in range(inversion.updates):
-        x = _shifted(unit, inversion.jitter, generator) * (high - low) + low
-        margins = margin(logits_of(x).double() / spread, labels).to(unit.dtype)
-        loss = -margins.clamp(max=inversion.enough).sum() + len(labels) * (
-            inversion.total_variation * total_variation(unit) + inversion.l2 * (unit - 0.5).square().mean()
-        )
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        with torch.no_grad():
-            unit.clamp_(0, 1)
-        course.append(float(margins.detach().mean()))
+    state: dict[str, Any] = {"unit": unit, "optimizer": optimizer, "generator": generator, "course": course}
+    state |= {} if draws is None else {"draws": draws}
+    with context.monitor.loop("attack updates", inversion.updates, **state) as loop:
+        for _ in loop:
+            x = _shifted(unit, inversion.jitter, generator) * (high - low) + low
+            margins = margin(logits_of(x).double() / spread, labels).to(unit.dtype)
+            loss = -margins.clamp(max=inversion.enough).sum() + len(labels) * (
+                inversion.total_variation * total_variation(unit) + inversion.l2 * (unit - 0.5).square().mean()
+            )
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            with torch.no_grad():
+                unit.clamp_(0, 1)
+            course.append(float(margins.detach().mean()))
     images = unit.detach() * (high - low) + low
     if not torch.isfinite(images).all():
         raise ValueError("diverged: an image has values that are not finite")

@@ -95,6 +95,12 @@ class Curve:
         """``values`` [N], one per image of a batch."""
         self._values[queries].append(values.detach().double().cpu())
 
+    def state_dict(self) -> dict[int, list[Tensor]]:
+        return dict(self._values)
+
+    def load_state_dict(self, state: dict[int, list[Tensor]]) -> None:
+        self._values = defaultdict(list, state)
+
     def points(self) -> list[list[float]]:
         """[queries per image, mean], in the order of queries."""
         return [[n, round(float(torch.cat(self._values[n]).mean()), 4)] for n in sorted(self._values)]

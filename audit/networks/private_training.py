@@ -70,9 +70,9 @@ def train_privately(
     network.to(device).eval()
     optimizer = torch.optim.SGD(network.parameters(), lr=recipe.learning_rate, momentum=recipe.momentum)
     scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=recipe.steps)
-    taken = 0
-    with monitor.steps("private training steps", recipe.steps) as advance:
-        for _ in range(recipe.steps):
+    state = {"network": network, "optimizer": optimizer, "scheduler": scheduler, "generator": generator}
+    with monitor.loop("private training steps", recipe.steps, taken=0, **state) as loop:
+        for _ in loop:
             index = poisson_sample(len(images), recipe.sample_rate, generator)
             x = task.normalise(images.pixels[index].to(device))
             total = clipped_gradient_sum(network, x, images.labels[index].to(device), recipe.clipping_norm)
@@ -81,12 +81,11 @@ def train_privately(
                 parameter.grad = (gradient + sigma * recipe.clipping_norm * noise) / (recipe.sample_rate * len(images))
             optimizer.step()
             scheduler.step()
-            taken += 1
-            advance()
+            loop.taken += 1
     optimizer.zero_grad(set_to_none=True)
     if not all(torch.isfinite(parameter).all() for parameter in network.parameters()):
         raise AuditError(f"private training diverged; lower the learning rate (now {recipe.learning_rate:g})")
-    return Spent(epsilon_spent(sigma, recipe.delta, recipe.sample_rate, taken), sigma, taken)
+    return Spent(epsilon_spent(sigma, recipe.delta, recipe.sample_rate, loop.taken), sigma, loop.taken)
 
 
 def poisson_sample(count: int, rate: float, generator: torch.Generator) -> Tensor:

@@ -69,24 +69,23 @@ def synthesise(
     soft, nominal = sample_soft_labels(similarity, settings.count, settings.concentration, seed)
     generator = torch.Generator().manual_seed(seed)
     low, high = task.input_range
-    finished, predicted = [], []
-    batches = soft.split(settings.batch_size)
-    with monitor.steps("synthetic images", len(batches) * settings.steps) as advance:
-        for targets in batches:
-            x = torch.rand(len(targets), *task.image_shape, generator=generator).to(device).requires_grad_()
-            optimizer = torch.optim.Adam([x], lr=settings.learning_rate)
-            for _ in range(settings.steps):
+    finished: list[Tensor] = []
+    predicted: list[Tensor] = []
+    for targets in soft.split(settings.batch_size):
+        x = torch.rand(len(targets), *task.image_shape, generator=generator).to(device).requires_grad_()
+        optimizer = torch.optim.Adam([x], lr=settings.learning_rate)
+        with monitor.loop("synthetic images", settings.steps, x=x, optimizer=optimizer) as loop:
+            for _ in loop:
                 logits = teacher(x * (high - low) + low)
                 loss = -(targets.to(device) * F.log_softmax(logits / settings.temperature, dim=1)).sum()
                 (x.grad,) = torch.autograd.grad(loss, x)
                 optimizer.step()
                 with torch.no_grad():
                     x.clamp_(0, 1)
-                advance()
-            with torch.no_grad():
-                pixels = (x * 255).round().to(torch.uint8)
-                finished.append(pixels.cpu())
-                predicted.append(teacher(task.normalise(pixels)).argmax(1).cpu())
+        with torch.no_grad():
+            pixels = (x * 255).round().to(torch.uint8)
+            finished.append(pixels.cpu())
+            predicted.append(teacher(task.normalise(pixels)).argmax(1).cpu())
     return {
         "pixels": torch.cat(finished),
         "soft_labels": soft,

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from audit.contracts import Images, Monitor, Task
 from audit.data.augment import augment
+from audit.networks.epochs import epochs
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
@@ -57,25 +58,22 @@ def train(
         network.parameters(), lr=recipe.learning_rate, momentum=0.9, weight_decay=recipe.weight_decay
     )
     scheduler = _schedule(optimizer, recipe)
-    losses: list[float] = []
-    rng = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
-    with rng, monitor.steps("epochs", recipe.epochs) as advance:
+    state = {"network": network, "optimizer": optimizer, "scheduler": scheduler}
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        for _ in range(recipe.epochs):
-            total = 0.0
-            for index in torch.randperm(len(images), generator=generator).split(recipe.batch_size):
+        with epochs(monitor, "training", len(images), recipe.batch_size, recipe.epochs, generator, **state) as batches:
+            for index in batches:
                 pixels = augment(images.pixels[index], recipe.crop, task.mirror, generator)
                 logits = network(channels_last(task.normalise(pixels.to(device))))
                 loss = F.cross_entropy(logits, images.labels[index].to(device))
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step()
-                total += float(loss.detach()) * len(index)
-            scheduler.step()
-            losses.append(total / len(images))
-            advance()
+                batches.add(loss, len(index))
+                if batches.last:
+                    scheduler.step()
     network.eval()
-    return losses
+    return batches.losses
 
 
 def _schedule(optimizer: torch.optim.Optimizer, recipe: TrainingRecipe) -> torch.optim.lr_scheduler.LRScheduler:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from audit.contracts import Images, Monitor, Task
 from audit.data.augment import augment
 from audit.errors import AuditError
+from audit.networks.epochs import epochs
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
@@ -44,27 +45,24 @@ def train_directly(
     order = torch.Generator().manual_seed(seed)
     network.train().requires_grad_(True)
     optimizer = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate)
-    batches = -(-len(images) // recipe.batch_size)
-    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, recipe.epochs * batches)
-    losses: list[float] = []
-    with monitor.steps("training through time", recipe.epochs * batches) as advance:
-        for _ in range(recipe.epochs):
-            total = 0.0
-            for index in torch.randperm(len(images), generator=order).split(recipe.batch_size):
-                pixels = augment(images.pixels[index], recipe.crop, task.mirror, order)
-                loss = F.cross_entropy(
-                    logits_of(task.normalise(pixels.to(device)), generator), images.labels[index].to(device)
+    steps = recipe.epochs * -(-len(images) // recipe.batch_size)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    state = {"network": network, "optimizer": optimizer, "scheduler": scheduler, "draws": generator}
+    with epochs(
+        monitor, "training through time", len(images), recipe.batch_size, recipe.epochs, order, **state
+    ) as batches:
+        for index in batches:
+            pixels = augment(images.pixels[index], recipe.crop, task.mirror, order)
+            logits = logits_of(task.normalise(pixels.to(device)), generator)
+            loss = F.cross_entropy(logits, images.labels[index].to(device))
+            if not torch.isfinite(loss):
+                raise AuditError(
+                    "training through time diverged: the loss is not finite; lower defense.training_learning_rate"
                 )
-                if not torch.isfinite(loss):
-                    raise AuditError(
-                        "training through time diverged: the loss is not finite; lower defense.training_learning_rate"
-                    )
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                optimizer.step()
-                scheduler.step()
-                total += float(loss.detach()) * len(index)
-                advance()
-            losses.append(total / len(images))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            scheduler.step()
+            batches.add(loss, len(index))
     network.eval()
-    return losses
+    return batches.losses

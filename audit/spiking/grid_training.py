@@ -12,6 +12,7 @@ from torch import Tensor
 
 from audit.contracts import Monitor
 from audit.errors import AuditError
+from audit.networks.epochs import epochs
 from audit.spiking.grid import Grid, rounded
 from audit.spiking.network import SpikingNetwork
 from audit.spiking.watching import Watcher, watched_logits
@@ -64,34 +65,31 @@ def train_on_grid(
     if reference is not None:
         network.execution = replace(execution, memory=EVERYTHING)
     optimizer = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate)
-    batches = -(-count // recipe.batch_size)
-    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, recipe.epochs * batches)
-    losses: list[float] = []
-    with monitor.steps("training quantised weights", recipe.epochs * batches) as advance:
-        for _ in range(recipe.epochs):
-            total = 0.0
-            for index in torch.randperm(count, generator=order).split(recipe.batch_size):
-                x, criterion = batch_of(index, order)
-                with _rounded(network, grid):
-                    if reference is None:
-                        loss = criterion(network(x, generator, recipe.time_steps))
-                    else:
-                        loss = _kept_activity_loss(network, reference, x, criterion, recipe, generator)
-                    optimizer.zero_grad(set_to_none=True)
-                    loss.backward()
-                if not torch.isfinite(loss):
-                    raise AuditError(
-                        "training quantised weights diverged: the loss is not finite; "
-                        "lower defense.tuning_learning_rate"
-                    )
-                optimizer.step()
-                scheduler.step()
-                total += float(loss.detach()) * len(index)
-                advance()
-            losses.append(total / count)
+    steps = recipe.epochs * -(-count // recipe.batch_size)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    state = {"network": network, "optimizer": optimizer, "scheduler": scheduler, "draws": generator}
+    with epochs(
+        monitor, "training quantised weights", count, recipe.batch_size, recipe.epochs, order, **state
+    ) as batches:
+        for index in batches:
+            x, criterion = batch_of(index, order)
+            with _rounded(network, grid):
+                if reference is None:
+                    loss = criterion(network(x, generator, recipe.time_steps))
+                else:
+                    loss = _kept_activity_loss(network, reference, x, criterion, recipe, generator)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+            if not torch.isfinite(loss):
+                raise AuditError(
+                    "training quantised weights diverged: the loss is not finite; lower defense.tuning_learning_rate"
+                )
+            optimizer.step()
+            scheduler.step()
+            batches.add(loss, len(index))
     network.execution = execution
     network.eval()
-    return losses
+    return batches.losses
 
 
 def activity_distance(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from audit.contracts import Monitor
 from audit.errors import AuditError
+from audit.networks.epochs import epochs
 from audit.spiking.network import SpikingNetwork
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -51,25 +52,24 @@ def encrypt(
     optimizer = torch.optim.Adam(network.parameters(), lr=recipe.learning_rate)
     milestones = [max(1, round(recipe.epochs * share)) for share in (0.5, 0.7)]
     scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, gamma=0.1)
-    losses: list[float] = []
-    batches = -(-len(images) // recipe.batch_size)
-    with monitor.steps("encryption training", recipe.epochs * batches) as advance:
-        for _ in range(recipe.epochs):
-            total = 0.0
-            for index in torch.randperm(len(images), generator=order).to(device).split(recipe.batch_size):
-                logits = network(images[index], generator)
-                loss = encryption_loss(logits, taught[index], labels[index], recipe)
-                if not torch.isfinite(loss):
-                    raise AuditError("encryption training diverged: the loss is not finite; lower the learning rate")
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                optimizer.step()
-                total += float(loss.detach()) * len(index)
-                advance()
-            scheduler.step()
-            losses.append(total / len(images))
+    state = {"network": network, "optimizer": optimizer, "scheduler": scheduler, "draws": generator}
+    with epochs(
+        monitor, "encryption training", len(images), recipe.batch_size, recipe.epochs, order, **state
+    ) as batches:
+        for index in batches:
+            index = index.to(device)
+            logits = network(images[index], generator)
+            loss = encryption_loss(logits, taught[index], labels[index], recipe)
+            if not torch.isfinite(loss):
+                raise AuditError("encryption training diverged: the loss is not finite; lower the learning rate")
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            batches.add(loss, len(index))
+            if batches.last:
+                scheduler.step()
     network.eval()
-    return losses
+    return batches.losses
 
 
 def encryption_loss(logits: Tensor, taught: Tensor, labels: Tensor, recipe: EncryptionRecipe) -> Tensor:

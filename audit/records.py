@@ -187,6 +187,9 @@ class StageInfo(_Model):
     cached: bool
     wall_seconds: float
     cpu_seconds: float
+    peak_memory_bytes: int | None = None
+    """The most that the process had resident while it was made, what it had loaded already included; None where it came
+    from the store, where the system does not say, and in records from before it was kept."""
 
 
 class Environment(_Model):

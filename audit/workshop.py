@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 import audit
 from audit.checkpoints import UNFINISHED, Resumable
 from audit.contracts import Monitor
+from audit.memory import Peaks
 from audit.records import StageInfo
 from audit.spiking.kernels import engine
 from audit.store import Artifact, Store, Unusable, digest, hash_sources
@@ -44,6 +46,7 @@ class Workshop:
 
     def __post_init__(self) -> None:
         self.monitor = self._resumable = Resumable(self.monitor)
+        self._peaks = Peaks()
 
     def make(self, stage: str, label: str, seed: int, inputs: dict[str, Any], build: Callable[[], Artifact]) -> Made:
         """The artifact of ``stage`` for these inputs and this seed, from the store where it is there.
@@ -55,6 +58,7 @@ class Workshop:
         key = self.key(stage, seed, inputs)
         wall, cpu = time.perf_counter(), time.process_time()
         self._nested.append((0.0, 0.0))
+        self._peaks.begin()
         before = (0.0, 0.0)
 
         def make() -> Artifact:
@@ -72,6 +76,7 @@ class Workshop:
             raise
         finally:
             inner_wall, inner_cpu = self._nested.pop()
+            peak = self._peaks.end()
         self.store.drop(UNFINISHED, key)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         if not cached:
@@ -87,6 +92,7 @@ class Workshop:
                 cached=cached,
                 wall_seconds=round(wall - inner_wall + before[0], 3),
                 cpu_seconds=round(cpu - inner_cpu + before[1], 3),
+                peak_memory_bytes=None if cached else peak,
             )
         )
         return Made(artifact, key)
@@ -115,8 +121,13 @@ def code(*parts: str) -> str:
 
     The spiking engine's results depend, in the last bit of a sum, on whether its kernels could be built as well.
     """
-    sources = hash_sources(ROOT / part / "__init__.py" if (ROOT / part).is_dir() else ROOT / part for part in parts)
-    return digest([sources, engine()]) if "spiking" in parts else sources
+    return digest([_sources(parts), engine()]) if "spiking" in parts else _sources(parts)
+
+
+@cache
+def _sources(parts: tuple[str, ...]) -> str:
+    """Read once: what this process computes with is what it has loaded."""
+    return hash_sources(ROOT / part / "__init__.py" if (ROOT / part).is_dir() else ROOT / part for part in parts)
 
 
 class NotMade(Exception):

@@ -10,8 +10,8 @@ from leaderboards.verification import verify_row
 
 HERE = Path(__file__).parent.parent.parent
 ENTRIES = load(HERE / ROOT)
-# Each takes most of a minute: half of them, by their hash, unless AUDIT_EVERY_ROW is set.
-CHECKED = [e for e in ENTRIES if "AUDIT_EVERY_ROW" in os.environ or int(e.hash[0], 16) % 2 == 0]
+# Each takes half a minute: some of them, by their hash, unless AUDIT_EVERY_ROW is set.
+CHECKED = [e for e in ENTRIES if "AUDIT_EVERY_ROW" in os.environ or int(e.hash[0], 16) < 2]
 
 
 def test_there_are_rows() -> None:

@@ -23,10 +23,10 @@ from audit.own_network import OwnNetworks
 from audit.pipeline import prepare_data
 from audit.records import Record
 from audit.registry import ATTACKS, DEFENSES, Component, Registry, unknown
+from audit.remote_store import is_url, open_store
 from audit.request import NO_ATTACK, SEED_LIMIT, chosen_attacks, resolve
 from audit.run import run
 from audit.settings import GROUPS, Settings
-from audit.store import Store
 from audit.suites import PROFILES
 
 AnyDefense = str | Path | Defense | type[Defense] | nn.Module | Mapping[int, nn.Module]
@@ -67,16 +67,15 @@ def audit(
 
     ``attacks``: as for ``--attack``, a dataclass, an instance, or several of these; 'none' measures accuracy and energy
     only. ``seeds``: each 0 to 2**32 - 1; by default 0, or those that networks are given for. ``settings``:
-    'group.field' -> number, text, path, truth value, None, or several of them. ``out``: also write the run's folder,
-    with report and tables. ``progress``: say on stderr what is being done.
+    'group.field' -> number, text, path, truth value, None, or several of them. ``store``: as for ``--store``.
+    ``out``: also write the run's folder, with report and tables. ``progress``: say on stderr what is being done.
 
     Raises AuditError for bad input, in one line; for a network that cannot be audited, before anything is trained.
     """
-    from audit.cli_run import default_store
     from audit.output import claim, write_run
 
     folder, root = _path("out", out), _path("data_root", data_root)
-    kept = Store(_path("store", store) or default_store())
+    kept = open_store(store if isinstance(store, str) and is_url(store) else _path("store", store))
     passed = _settings(settings)
     numbers = _seeds(seeds, defense)
     networks = _networks(defense, numbers)

@@ -5,7 +5,7 @@ import logging
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, cast
 
 import typer
 from rich import box
@@ -17,10 +17,13 @@ from rich.table import Table as RichTable
 from audit import cli_run as options
 from audit.cli_cache import cache
 from audit.cli_leaderboards import site, submit, tables, verify
-from audit.cli_run import NAMES, chosen_seeds, command_line, err_console, passed_settings, resumable
+from audit.cli_run import NAMES, chosen_crew, chosen_seeds, command_line, err_console, passed_settings, resumable
 from audit.cli_sweep import sweep
 from audit.errors import AuditError
 from leaderboards.tables import Table, build, plain, readable
+
+if TYPE_CHECKING:
+    from audit.executors import Crew
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 # A table with more columns than this, and than rows, is turned on its side: a terminal has 80 characters.
@@ -52,6 +55,9 @@ def audit(
     set_: options.Set = None,
     jobs: options.Jobs = None,
     threads: options.Threads = None,
+    executor: options.Executor = "local",
+    address: options.Address = None,
+    ray: options.Ray = None,
     store: options.StoreRoot = None,
     track: Annotated[str, typer.Option(help="A grid of runs and one table of them: robustness.")] = "",
     over: Annotated[str, typer.Option(help="With --track: setting=value,value as one more axis.")] = "",
@@ -75,20 +81,19 @@ def audit(
         raise AuditError("name a defense: --defense privatesnn, or --defense all (python -m audit list)")
     from audit.cli_track import asked_by, run_track
     from audit.request import resolve
-    from audit.workers import shares
 
     passed, chosen = passed_settings(set_, image_size), chosen_seeds(seed, seeds)
     asked = asked_by(track, defense, attack) if track else (defense, attack)
     request = resolve(*asked, dataset, model, profile, chosen, data_root, device, passed, command=command_line())
-    shared = shares(jobs, threads, request.device)
+    crew = chosen_crew(jobs, threads, executor, address, ray, request.device)
     if dry_run:
         if track:
             raise AuditError("--dry-run is of one run; a track is many")
-        _show_plan(request, store, shared[0])
+        _show_plan(request, store, crew.jobs or 1)
     elif track:
-        run_track(track, request, defense, over, out, store, shared)
+        run_track(track, request, defense, over, out, store, crew)
     else:
-        _execute(request, out, store, shared)
+        _execute(request, out, store, crew)
 
 
 @app.command("list")
@@ -128,12 +133,12 @@ for _command in (sweep, submit, verify, tables, site, cache):
     app.command()(_command)
 
 
-def _show_plan(request, store_root: Path | None, jobs: int) -> None:
+def _show_plan(request, store_address: str | None, jobs: int) -> None:
     """The pieces of the run by kind, what is in the store, and what the rest takes."""
     from audit.dry_run import look
-    from audit.store import Store
+    from audit.remote_store import open_store
 
-    store = Store(store_root or options.default_store())
+    store = open_store(store_address)
     lines = look(request, store)
     table = RichTable("made apart", box=box.SIMPLE_HEAD)
     for name in ("in the store", "to make", "about, in one process"):
@@ -146,7 +151,9 @@ def _show_plan(request, store_root: Path | None, jobs: int) -> None:
     guess = f"about {_duration(sum(known) / jobs)} in {jobs} process{'es' * (jobs > 1)}"
     unknown = "" if len(known) == len(lines) else ", and what was never made here at this scale"
     rest = f"{missing} to make: {guess}{unknown}" if missing else "nothing to make"
-    out_console.print(f"{sum(line.stored for line in lines)} in {store.root}; {rest}", highlight=False, soft_wrap=True)
+    out_console.print(
+        f"{sum(line.stored for line in lines)} in {store.address}; {rest}", highlight=False, soft_wrap=True
+    )
 
 
 def _duration(seconds: float | None) -> str:
@@ -157,7 +164,7 @@ def _duration(seconds: float | None) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def _execute(request, out: Path | None, store_root: Path | None, jobs: tuple[int, int]) -> None:
+def _execute(request, out: Path | None, store: str | None, crew: "Crew") -> None:
     """Run, write the run's folder in one move, print the tables."""
     from audit.output import claim, write_run
     from audit.reporting.headline import headline
@@ -165,9 +172,9 @@ def _execute(request, out: Path | None, store_root: Path | None, jobs: tuple[int
 
     folder = out or Path("runs") / f"{request.dataset}-{datetime.now():%Y%m%d-%H%M%S}"
     claim(folder)
-    with resumable(store_root, jobs, f"Nothing was written to {folder}.") as (store, monitor, workers):
+    with resumable(store, crew, request.device, f"Nothing was written to {folder}.") as (kept, monitor, workers):
         (made,) = workers.spread([request], monitor) if workers else [[]]
-        finished = run(request, store, monitor, made)
+        finished = run(request, kept, monitor, made)
         write_run(finished, folder)
     for name in readable(finished.record):
         print_table(build(finished.record, name))

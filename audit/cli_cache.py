@@ -25,15 +25,17 @@ def cache(
 ) -> None:
     """What the store of finished stages holds, by kind; --prune removes what nobody used for a while."""
     from audit.cli import out_console
-    from audit.store import Store
+    from audit.remote_store import open_store
 
     if not 0 <= unused < float("inf"):
         raise AuditError(f"--unused {unused:g}: a number of days, 0 or more")
-    kept = Store(store or options.default_store())
+    kept = open_store(store)
     before = time.time() - unused * DAY
     if prune:
-        removed = kept.prune(before) if kept.root.is_dir() else []
-        out_console.print(f"removed {_said(removed)} from {kept.root}", highlight=False, markup=False, soft_wrap=True)
+        removed = kept.prune(before)
+        out_console.print(
+            f"removed {_said(removed)} from {kept.address}", highlight=False, markup=False, soft_wrap=True
+        )
         return
     found = kept.kept()
     by_stage: dict[str, list[Kept]] = defaultdict(list)
@@ -47,7 +49,7 @@ def cache(
         table.add_row(stage, f"{len(several)}", _size(several), _size(idle) if idle else "none")
     if found:
         out_console.print(table)
-    out_console.print(f"{_said(found)} in {kept.root}", highlight=False, markup=False, soft_wrap=True)
+    out_console.print(f"{_said(found)} in {kept.address}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _said(kept: "list[Kept]") -> str:

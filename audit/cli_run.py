@@ -1,6 +1,5 @@
 """What the commands that run audits share: their options, where stages are kept, and Ctrl-C."""
 
-import os
 import shlex
 import sys
 from collections.abc import Iterator
@@ -14,7 +13,10 @@ from rich.console import Console
 from audit.errors import AuditError
 
 if TYPE_CHECKING:
+    import torch
+
     from audit.contracts import Monitor
+    from audit.executors import Crew
     from audit.store import Store
     from audit.workers import Workers
 
@@ -30,11 +32,21 @@ ImageSize = Annotated[int | None, typer.Option(help="Resize the shorter side and
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="group.field=value, as in defense.time_steps=100.")]
 Jobs = Annotated[
-    int | None, typer.Option(envvar="AUDIT_JOBS", help="Processes. Default: one per core, at most 4; one on a GPU.")
+    int | None,
+    typer.Option(
+        envvar="AUDIT_JOBS",
+        help="Pieces at a time. Default: one per core, at most 4; one on a GPU; on Ray what fits.",
+    ),
 ]
 Threads = Annotated[int | None, typer.Option(help="CPU threads of each process. Default: the cores shared out.")]
 StoreRoot = Annotated[
-    Path | None, typer.Option("--store", help="Where stages are kept. Default: the environment's AUDIT_STORE.")
+    str | None,
+    typer.Option("--store", help="Where stages are kept: a folder, or a URL. Default: the environment's AUDIT_STORE."),
+]
+Executor = Annotated[str, typer.Option(help="Where stages are made: local, in processes of this machine, or ray.")]
+Address = Annotated[str | None, typer.Option(help="Of the Ray cluster: host:port, or auto. Default: a Ray of its own.")]
+Ray = Annotated[
+    list[str] | None, typer.Option("--ray", help="Of each piece on Ray: gpus=0.5, memory=4 (GB), retries=3.")
 ]
 
 err_console = Console(stderr=True)
@@ -69,34 +81,42 @@ def chosen_seeds(seed: int | None, seeds: str | None) -> tuple[int, ...]:
         raise AuditError(f"--seeds {seeds}: write whole numbers with commas, for example --seeds 0,1,2") from error
 
 
-def default_store() -> Path:
-    """AUDIT_STORE, or a folder in the user's cache."""
-    if named := os.environ.get("AUDIT_STORE"):
-        return Path(named).expanduser()
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "snn-privacy-audit"
+def chosen_crew(
+    jobs: int | None,
+    threads: int | None,
+    executor: str,
+    address: str | None,
+    ray: list[str] | None,
+    device: "torch.device",
+) -> "Crew":
+    """Of --jobs, --threads, --executor, --address and --ray. Raises AuditError for what does not go together."""
+    from audit.executors import ray_settings
+    from audit.workers import shares
+
+    return shares(jobs, threads, device, ray_settings(executor, address, ray or ()))
 
 
 @contextmanager
 def resumable(
-    store_root: Path | None, jobs: tuple[int, int], written: str
+    store_address: str | None, crew: "Crew", device: "torch.device", written: str
 ) -> Iterator[tuple["Store", "Monitor", "Workers | None"]]:
-    """A store that can be written to, a progress display, and (processes, threads of each) as `shares` has them.
+    """A store that can be written to, a progress display, and the crew at work.
 
     Ctrl-C in there ends the process with 130 and a line: that stages are kept, and ``written``, what is written.
     """
     from audit.monitor import monitor_for
-    from audit.store import Store
+    from audit.remote_store import open_store
     from audit.workers import workers
 
-    store = Store(store_root or default_store())
+    store = open_store(store_address)
     store.claim()
     try:
-        with monitor_for(err_console) as monitor, workers(*jobs, store) as pool:
+        with monitor_for(err_console) as monitor, workers(crew, store, device) as pool:
             yield store, monitor, pool
     except KeyboardInterrupt:
         err_console.print(
-            f"\nInterrupted. Finished stages are kept in {store.root}: the same command goes on from there. {written}",
+            f"\nInterrupted. Finished stages are kept in {store.address}: the same command goes on from there. "
+            f"{written}",
             highlight=False,
         )
         raise SystemExit(130) from None

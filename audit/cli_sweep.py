@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from audit import cli_run as options
-from audit.cli_run import NAMES, chosen_seeds, command_line, passed_settings, resumable
+from audit.cli_run import NAMES, chosen_crew, chosen_seeds, command_line, passed_settings, resumable
 
 # The paper's figures: the conversion, and the encryption training without and with distillation.
 DEFENSES = "data-free-conversion,dc-cet,privatesnn"
@@ -28,6 +28,9 @@ def sweep(
     set_: options.Set = None,
     jobs: options.Jobs = None,
     threads: options.Threads = None,
+    executor: options.Executor = "local",
+    address: options.Address = None,
+    ray: options.Ray = None,
     store: options.StoreRoot = None,
 ) -> None:
     """Audit once for every value of one setting, and draw accuracy against it: the paper's Figures 5a and 5b.
@@ -38,7 +41,6 @@ def sweep(
     from audit.request import resolve
     from audit.sweep import carry_out, plan
     from audit.sweep_figure import tables_of, write_figure
-    from audit.workers import shares
 
     passed, chosen = passed_settings(set_, image_size), chosen_seeds(seed, seeds)
     base = resolve(defense, attack, dataset, model, profile, chosen, data_root, device, passed, command_line())
@@ -46,7 +48,8 @@ def sweep(
     field = over.partition("=")[0]
     folder = out or Path("runs") / f"sweep-{field}-{base.dataset}"
     planned = plan(over, base, folder)
-    with resumable(store, shares(jobs, threads, base.device), f"Finished points are in {folder}.") as made:
+    crew = chosen_crew(jobs, threads, executor, address, ray, base.device)
+    with resumable(store, crew, base.device, f"Finished points are in {folder}.") as made:
         kept, monitor, workers = made
         records = carry_out(planned, kept, monitor, workers)
         tables = tables_of(planned, records)

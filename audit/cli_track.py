@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, get_args
 from audit.errors import AuditError
 
 if TYPE_CHECKING:
+    from audit.executors import Crew
     from audit.request import Request
 
 
@@ -24,8 +25,8 @@ def run_track(
     asked: str,
     over: str,
     out: Path | None,
-    store: Path | None,
-    jobs: tuple[int, int],
+    store: str | None,
+    crew: "Crew",
 ) -> None:
     """Run what is not there yet, write the table beside the runs, print it."""
     from audit.cli import out_console
@@ -40,7 +41,7 @@ def run_track(
     # The same command has to find what it made: no date in the name.
     folder = out or Path("runs") / f"{name}-{base.dataset}-{base.profile}"
     planned = plan(name, base, asked, over, folder)
-    with resumable(store, jobs, f"Finished runs are in {folder}.") as (kept, monitor, workers):
+    with resumable(store, crew, base.device, f"Finished runs are in {folder}.") as (kept, monitor, workers):
         records, absent = carry_out(planned, kept, monitor, workers)
     made = table(records, absent)
     try:

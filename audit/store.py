@@ -41,7 +41,7 @@ class Artifact:
 
 
 class Unusable(AuditError):
-    """The store cannot be written to."""
+    """The store cannot be written to, or not be shared."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,11 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.costs = Costs(root / COSTS)
+
+    @property
+    def address(self) -> str:
+        """What `audit.remote_store.open_store` opens it with."""
+        return str(self.root)
 
     def claim(self) -> None:
         """Raises AuditError where nothing can be stored, before hours are spent on what should be.
@@ -88,18 +93,10 @@ class Store:
         if not path.exists():
             return None
         try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            stored = json.loads(metadata["artifact"])
-            artifact = Artifact(tensors, stored["document"])
-            if (stored["stage"], stored["key"]) != (stage, key):
-                raise ValueError(f"it is {stored['stage']} {stored['key']}")
-            if artifact.hash() != stored["hash"]:
-                raise ValueError("its content does not have the hash that it names")
+            artifact = read(path, stage, key)
             with suppress(OSError):  # for `prune`; a store that may only be read serves as well
                 os.utime(path)
-        except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+        except DAMAGES as error:
             log.warning("stored %s %s is damaged (%s): it is made again", stage, path, error)
             path.unlink(missing_ok=True)
             return None
@@ -163,6 +160,8 @@ class Store:
 
         A run that is on makes again what it needs of it. Raises AuditError where a file cannot be removed.
         """
+        if not self.root.is_dir():
+            return []
         removed = [one for one in self.kept() if one.used < unused_since]
         try:
             for one in removed:
@@ -187,6 +186,24 @@ class Store:
             yield
         finally:
             held.release()
+
+
+# What reading a file that is not whole, or not what its place says, comes to.
+DAMAGES = (SafetensorError, KeyError, TypeError, ValueError, OSError)
+
+
+def read(path: Path, stage: str, key: str) -> Artifact:
+    """The artifact in a file. Raises one of `DAMAGES` where it is not that of this stage and key, bit for bit."""
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    stored = json.loads(metadata["artifact"])
+    artifact = Artifact(tensors, stored["document"])
+    if (stored["stage"], stored["key"]) != (stage, key):
+        raise ValueError(f"it is {stored['stage']} {stored['key']}")
+    if artifact.hash() != stored["hash"]:
+        raise ValueError("its content does not have the hash that it names")
+    return artifact
 
 
 def digest(value: Any) -> str:

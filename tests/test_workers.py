@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from audit.errors import AuditError
+from audit.executors import Crew, OnRay, ray_settings
 from audit.monitor import SilentMonitor
 from audit.networks.vgg import vgg
 from audit.own_network import OwnNetworks
@@ -65,7 +66,7 @@ class TwoPart(Exception):
 
 @pytest.fixture
 def two(tmp_path: Path) -> Iterator[Workers]:
-    with workers(2, 1, Store(tmp_path / "store")) as pool:
+    with workers(Crew(2, 1), Store(tmp_path / "store"), torch.device("cpu")) as pool:
         assert pool is not None
         yield pool
 
@@ -147,7 +148,7 @@ def test_a_process_that_is_killed_ends_the_run_with_a_line(two: Workers) -> None
 
 
 def test_no_process_is_left(tmp_path: Path) -> None:
-    with workers(2, 1, Store(tmp_path)) as pool:
+    with workers(Crew(2, 1), Store(tmp_path), torch.device("cpu")) as pool:
         assert pool is not None
         pool.spread([tiny_request("none", "none")], SilentMonitor())
         assert len(multiprocessing.active_children()) == 2
@@ -156,16 +157,43 @@ def test_no_process_is_left(tmp_path: Path) -> None:
 
 def test_the_shares() -> None:
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
-    assert shares(3, 2, cpu) == (3, 2)
-    assert shares(1, 2, cpu) == (1, 2)
-    assert shares(None, None, gpu)[0] == 1
-    jobs, threads = shares(None, None, cpu)
-    assert 1 <= jobs <= 4
-    assert threads >= 1
-    assert shares(None, 10**6, cpu) == (1, 10**6)
+    assert shares(3, 2, cpu) == Crew(3, 2)
+    assert shares(1, 2, cpu) == Crew(1, 2)
+    assert shares(None, None, gpu).jobs == 1
+    here = shares(None, None, cpu)
+    assert here.jobs is not None
+    assert 1 <= here.jobs <= 4
+    assert here.threads >= 1
+    assert shares(None, 10**6, cpu) == Crew(1, 10**6)
+    assert shares(None, None, gpu, OnRay()) == Crew(None, 1, OnRay())
     for jobs, threads, name in ((0, 1, "--jobs"), (1, 0, "--threads")):
         with pytest.raises(AuditError, match=f"{name} 0: at least 1"):
             shares(jobs, threads, cpu)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("rya", None, ()), "unknown executor 'rya'; did you mean 'ray'"),
+        (("local", "head:6379", ()), "--address goes with --executor ray"),
+        (("local", None, ("gpus=1",)), "--ray goes with --executor ray"),
+        (("ray", None, ("gpu=1",)), "unknown setting of --ray 'gpu'; did you mean 'gpus'"),
+        (("ray", None, ("gpus",)), "--ray gpus: write it as gpus=NUMBER"),
+        (("ray", None, ("retries=1.5",)), "--ray retries=1.5: write it as retries=NUMBER"),
+        (("ray", None, ("gpus=2",)), "--ray gpus=2.0: more than 0, at most 1"),
+        (("ray", None, ("gpus=nan",)), "--ray gpus=nan: more than 0"),
+        (("ray", None, ("memory=0",)), "--ray memory=0.0: GB, more than 0"),
+        (("ray", None, ("retries=-1",)), "--ray retries=-1: 0 or more"),
+    ],
+)
+def test_an_executor_that_is_none_is_refused(given: tuple[str, str | None, tuple[str, ...]], message: str) -> None:
+    with pytest.raises(AuditError, match=message):
+        ray_settings(*given)
+
+
+def test_an_executor_takes_what_it_is_told() -> None:
+    assert ray_settings("local", None, ()) is None
+    assert ray_settings("ray", "head:6379", ("gpus=0.5", "memory=4", "retries=1")) == OnRay("head:6379", 0.5, 4.0, 1)
 
 
 def test_the_rounds_hold_every_part_once() -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from audit.contracts import Monitor
+from audit.curves import Curves
 from audit.errors import AuditError
 from audit.loops import Loop
 from audit.store import Artifact, Store
@@ -138,6 +139,7 @@ class Resumable(Monitor):
     def __init__(self, monitor: Monitor) -> None:
         self._monitor = monitor
         self._stages: list[Unfinished] = []
+        self._curves: list[Curves] = []
 
     def steps(self, description: str, total: int) -> AbstractContextManager[Callable[[], None]]:
         return self._monitor.steps(description, total)
@@ -157,14 +159,23 @@ class Resumable(Monitor):
                 loop.after_each(stage.stepped)
                 yield loop
 
+    def scalar(self, name: str, value: float, step: int) -> None:
+        if self._curves:
+            self._curves[-1].add(name, value, step)
+
     @contextmanager
-    def stage(self, store: Store, key: str) -> Iterator[Unfinished]:
-        """While the stage ``key`` is made: what loops there are is its own. A stage may be made within another one."""
+    def stage(self, store: Store, key: str, title: str = "") -> Iterator[Unfinished]:
+        """While the stage ``key`` is made: what loops there are is its own. A stage may be made within another one.
+
+        ``title``: where its curves go, see `audit.curves`.
+        """
         unfinished = Unfinished(store, key)
         self._stages.append(unfinished)
+        self._curves.append(Curves(title or key))
         try:
             yield unfinished
         finally:
+            self._curves.pop().close()
             self._stages.pop()
             if self._stages:
                 self._stages[-1].leave_out(unfinished)

@@ -24,6 +24,7 @@ from leaderboards.tables import Table, build, plain, readable
 
 if TYPE_CHECKING:
     from audit.executors import Crew
+    from audit.records import Record
 
 app = typer.Typer(add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False)
 # A table with more columns than this, and than rows, is turned on its side: a terminal has 80 characters.
@@ -62,6 +63,12 @@ def audit(
     track: Annotated[str, typer.Option(help="A grid of runs and one table of them: robustness.")] = "",
     over: Annotated[str, typer.Option(help="With --track: setting=value,value as one more axis.")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be made, and make nothing.")] = False,
+    log: options.Log = None,
+    tensorboard: options.TensorBoard = None,
+    quiet: options.Quiet = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object: the tables, and where things are.")
+    ] = False,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     """Audit a spiking network: how accurate it is, what it costs, and what of its training classes it gives away.
@@ -75,6 +82,7 @@ def audit(
 
         out_console.print(f"snn-privacy-audit {__version__}", highlight=False)
         return
+    options.draw_curves(tensorboard)
     if over and not track:
         raise AuditError("--over is an axis of a track: --track robustness, or the command sweep")
     if not defense and not track:
@@ -89,11 +97,15 @@ def audit(
     if dry_run:
         if track:
             raise AuditError("--dry-run is of one run; a track is many")
+        if as_json:
+            raise AuditError("--dry-run prints a table; --json is of what was run")
         _show_plan(request, store, crew.jobs or 1)
     elif track:
-        run_track(track, request, defense, over, out, store, crew)
+        if as_json:
+            raise AuditError("--json is of one run; a track writes its table in several formats beside its runs")
+        run_track(track, request, defense, over, out, store, crew, log, quiet)
     else:
-        _execute(request, out, store, crew)
+        _execute(request, out, store, crew, log, quiet, as_json)
 
 
 @app.command("list")
@@ -164,22 +176,48 @@ def _duration(seconds: float | None) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def _execute(request, out: Path | None, store: str | None, crew: "Crew") -> None:
-    """Run, write the run's folder in one move, print the tables."""
+def _execute(
+    request, out: Path | None, store: str | None, crew: "Crew", log: Path | None, quiet: bool, as_json: bool
+) -> None:
+    """Run, write the run's folder in one move, print the tables; as JSON, nothing else goes to standard output."""
     from audit.output import claim, write_run
     from audit.reporting.headline import headline
     from audit.run import run
 
     folder = out or Path("runs") / f"{request.dataset}-{datetime.now():%Y%m%d-%H%M%S}"
     claim(folder)
-    with resumable(store, crew, request.device, f"Nothing was written to {folder}.") as (kept, monitor, workers):
+    written = f"Nothing was written to {folder}."
+    with resumable(store, crew, request.device, written, log, quiet) as (kept, monitor, workers):
         (made,) = workers.spread([request], monitor) if workers else [[]]
         finished = run(request, kept, monitor, made)
         write_run(finished, folder)
+    if as_json:
+        out_console.print_json(json.dumps(_summary(finished.record, folder)))
+    if as_json or quiet:
+        return
     for name in readable(finished.record):
         print_table(build(finished.record, name))
     out_console.print(headline(finished.record), style="bold", highlight=False, markup=False)
     out_console.print(f"report   {folder / 'report.html'}\nrecord   {folder / 'record.json'}", highlight=False)
+
+
+def _summary(record: "Record", folder: Path) -> dict[str, Any]:
+    """What a program wants to know of a run: its tables, cell by cell as they are read, and where the rest is."""
+    from audit.reporting.headline import headline
+
+    tables = {name: plain(build(record, name)) for name in readable(record)}
+    cells = {
+        name: [dict(zip((text.replace("\n", ", ") for text in header), row, strict=True)) for row in rows]
+        for name, (header, rows) in tables.items()
+    }
+    return {
+        "headline": headline(record),
+        "folder": str(folder),
+        "record": str(folder / "record.json"),
+        "report": str(folder / "report.html"),
+        "stages": {"made": sum(not s.cached for s in record.stages), "cached": sum(s.cached for s in record.stages)},
+        "tables": cells,
+    }
 
 
 def print_table(table: Table) -> None:
@@ -255,7 +293,7 @@ def _fail(message: str) -> NoReturn:
 
 def main() -> None:
     """Run a command; bad input is one line and exit code 2, Ctrl-C is exit code 130."""
-    handler = RichHandler(console=err_console, show_time=False, show_path=False, markup=False)
+    handler = RichHandler(logging.WARNING, console=err_console, show_time=False, show_path=False, markup=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
     try:
         code = app(standalone_mode=False)

@@ -1,9 +1,10 @@
 """What the commands that run audits share: their options, where stages are kept, and Ctrl-C."""
 
+import os
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -48,6 +49,15 @@ Address = Annotated[str | None, typer.Option(help="Of the Ray cluster: host:port
 Ray = Annotated[
     list[str] | None, typer.Option("--ray", help="Of each piece on Ray: gpus=0.5, memory=4 (GB), retries=3.")
 ]
+
+Log = Annotated[
+    Path | None, typer.Option("--log", help="Where the log goes, a JSON object per line. Default: a file in the store.")
+]
+TensorBoard = Annotated[
+    str | None,
+    typer.Option("--tensorboard", envvar="AUDIT_TENSORBOARD", help="A folder for curves of losses and margins."),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print warnings and errors only.")]
 
 err_console = Console(stderr=True)
 
@@ -96,23 +106,46 @@ def chosen_crew(
     return shares(jobs, threads, device, ray_settings(executor, address, ray or ()))
 
 
+def draw_curves(folder: str | None) -> None:
+    """Of every stage that this process, or one that it starts, will make. Raises AuditError without TensorBoard."""
+    from audit.curves import VARIABLE, check
+
+    if folder:
+        os.environ[VARIABLE] = str(Path(folder).absolute())
+        check()
+
+
 @contextmanager
 def resumable(
-    store_address: str | None, crew: "Crew", device: "torch.device", written: str
+    store_address: str | None,
+    crew: "Crew",
+    device: "torch.device",
+    written: str,
+    log: Path | None = None,
+    quiet: bool = False,
 ) -> Iterator[tuple["Store", "Monitor", "Workers | None"]]:
-    """A store that can be written to, a progress display, and the crew at work.
+    """A store that can be written to, a progress display unless ``quiet``, and the crew at work; all of it in the log.
 
     Ctrl-C in there ends the process with 130 and a line: that stages are kept, and ``written``, what is written.
     """
-    from audit.monitor import monitor_for
+    from audit.monitor import SilentMonitor, monitor_for
     from audit.remote_store import open_store
+    from audit.run_log import default_path, kept_log, tell
     from audit.workers import workers
 
     store = open_store(store_address)
     store.claim()
+    display = nullcontext(SilentMonitor()) if quiet else monitor_for(err_console)
     try:
-        with monitor_for(err_console) as monitor, workers(crew, store, device) as pool:
-            yield store, monitor, pool
+        with kept_log(log or default_path(store.root)):
+            tell("begins", command=command_line(), store=store.address, processes=crew.jobs, threads=crew.threads)
+            try:
+                with display as monitor, workers(crew, store, device) as pool:
+                    yield store, monitor, pool
+            except BaseException as error:
+                tell("ended", error=f"{type(error).__name__}: {error}")
+                raise
+            tell("done")
     except KeyboardInterrupt:
         err_console.print(
             f"\nInterrupted. Finished stages are kept in {store.address}: the same command goes on from there. "

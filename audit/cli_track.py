@@ -27,6 +27,8 @@ def run_track(
     out: Path | None,
     store: str | None,
     crew: "Crew",
+    log: Path | None = None,
+    quiet: bool = False,
 ) -> None:
     """Run what is not there yet, write the table beside the runs, print it."""
     from audit.cli import out_console
@@ -41,7 +43,8 @@ def run_track(
     # The same command has to find what it made: no date in the name.
     folder = out or Path("runs") / f"{name}-{base.dataset}-{base.profile}"
     planned = plan(name, base, asked, over, folder)
-    with resumable(store, crew, base.device, f"Finished runs are in {folder}.") as (kept, monitor, workers):
+    written = f"Finished runs are in {folder}."
+    with resumable(store, crew, base.device, written, log, quiet) as (kept, monitor, workers):
         records, absent = carry_out(planned, kept, monitor, workers)
     made = table(records, absent)
     try:
@@ -53,6 +56,8 @@ def run_track(
         write_absent(folder, absent)
     except OSError as error:
         raise AuditError(f"cannot write the table to {folder}: {error.strerror or error}") from error
+    if quiet:
+        return
     print_text(terminal(summary(records, absent), out_console.width))
     for point in planned.points:
         if (point.folder / "record.json").exists():

@@ -80,6 +80,10 @@ class Monitor(Protocol):
             loop.after_each(advance)
             yield loop
 
+    def scalar(self, name: str, value: float, step: int) -> None:
+        """A point of a curve, for whoever draws it."""
+        return
+
 
 Stored = Callable[[str, nn.Module, Any, Callable[[], dict[str, Tensor]]], dict[str, Tensor]]
 

@@ -46,6 +46,9 @@ class Deadline(Monitor):
             loop.after_each(self._check)
             yield loop
 
+    def scalar(self, name: str, value: float, step: int) -> None:
+        self._monitor.scalar(name, value, step)
+
     def _check(self) -> None:
         if self._seconds is not None and time.monotonic() - self._begin > self._seconds:
             raise OutOfTime(f"stopped after {self._seconds:g} s; the limit is measure.attack_seconds")

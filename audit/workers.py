@@ -16,6 +16,7 @@ from audit.executors import Crew, Executor, Made, OnRay, processes
 from audit.plan import Piece, attacked, protected, trained
 from audit.records import StageInfo
 from audit.request import Request, begin
+from audit.run_log import tell_stage
 from audit.store import Store, Unusable
 
 log = logging.getLogger(__name__)
@@ -69,6 +70,8 @@ class Workers:
                     if error is None:
                         came[i][piece], stages = future.result()
                         made[i] += stages
+                        for line in stages:
+                            tell_stage(line)
         except self._executor.lost as error:
             raise AuditError(self._executor.advice(error)) from error
         return [i for i, several in pieces.items() if len(came[i]) == len(several)], came

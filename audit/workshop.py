@@ -14,6 +14,7 @@ from audit.checkpoints import UNFINISHED, Resumable
 from audit.contracts import Monitor
 from audit.memory import Peaks
 from audit.records import StageInfo
+from audit.run_log import tell_stage
 from audit.spiking.kernels import engine
 from audit.store import Artifact, Store, Unusable, digest, hash_sources
 
@@ -63,7 +64,8 @@ class Workshop:
 
         def make() -> Artifact:
             nonlocal before
-            with self._resumable.stage(self.store, key) as unfinished:
+            title = f"{stage} {label} seed {seed} {key[:8]}".replace("/", " ").replace("  ", " ")
+            with self._resumable.stage(self.store, key, title) as unfinished:
                 before = unfinished.spent
                 return build()
 
@@ -84,17 +86,17 @@ class Workshop:
         if self._nested:
             outer_wall, outer_cpu = self._nested[-1]
             self._nested[-1] = (outer_wall + wall, outer_cpu + cpu)
-        self.stages.append(
-            StageInfo(
-                name=f"{stage}: {label}" if label else stage,
-                key=key,
-                seed=seed,
-                cached=cached,
-                wall_seconds=round(wall - inner_wall + before[0], 3),
-                cpu_seconds=round(cpu - inner_cpu + before[1], 3),
-                peak_memory_bytes=None if cached else peak,
-            )
+        line = StageInfo(
+            name=f"{stage}: {label}" if label else stage,
+            key=key,
+            seed=seed,
+            cached=cached,
+            wall_seconds=round(wall - inner_wall + before[0], 3),
+            cpu_seconds=round(cpu - inner_cpu + before[1], 3),
+            peak_memory_bytes=None if cached else peak,
         )
+        self.stages.append(line)
+        tell_stage(line)
         return Made(artifact, key)
 
     @property

@@ -342,3 +342,27 @@ def test_ctrl_c_says_what_is_kept_and_the_same_command_goes_on_from_there(tmp_pa
 def test_the_version_is_printed(command: Command) -> None:
     done = command("--version")
     assert (done.code, done.out) == (0, f"snn-privacy-audit {audit.__version__}\n")
+
+
+def test_a_run_tells_a_program_what_it_found_and_what_it_did(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    curves, log = tmp_path / "curves", tmp_path / "log.jsonl"
+    monkeypatch.setenv("AUDIT_TENSORBOARD", str(curves))
+    given = ["--defense", "data-free-conversion", "--attack", "adaptive-reconversion", "--store", tmp_path / "store"]
+    options = tiny_options("defense.synthe", "defense.epochs", attacks=["adaptive-reconversion"])
+    done = command(*given, "--out", tmp_path / "run", *options, "--json", "--quiet", "--log", log)
+    assert (done.code, done.err) == (0, "")
+    told = json.loads(done.out)
+    record = Record.read(Path(told["record"]))
+    assert told["stages"]["made"] == sum(not line.cached for line in record.stages)
+    assert told["tables"]["accuracy"][0]
+    events = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [events[0]["message"], events[-1]["message"]] == ["begins", "done"]
+    stages = {event["key"]: event for event in events if event["message"] == "stage"}
+    assert set(stages) == {line.key for line in record.stages}
+    made = [line for line in record.stages if not line.cached]
+    assert all(stages[line.key]["wall_seconds"] == line.wall_seconds for line in made)
+    assert all(line.peak_memory_bytes is None or line.peak_memory_bytes > 2**26 for line in made)
+    folders = {path.parent.name.partition(" seed")[0] for path in curves.rglob("events*")}
+    assert {"teacher", "attack adaptive-reconversion on data-free-conversion"} <= folders

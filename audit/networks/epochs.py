@@ -14,8 +14,9 @@ from audit.loops import Loop
 class Epochs:
     """The batches of all epochs, each the indices of its examples, int64 [B] on the CPU; and the mean losses."""
 
-    def __init__(self, loop: Loop, count: int, batch_size: int, batches: int) -> None:
-        self._loop, self._count, self._batch_size, self._batches = loop, count, batch_size, batches
+    def __init__(self, loop: Loop, monitor: Monitor, count: int, batch_size: int, batches: int) -> None:
+        self._loop, self._monitor = loop, monitor
+        self._count, self._batch_size, self._batches = count, batch_size, batches
         self.last = False
         """Whether the batch is the last one of its epoch."""
 
@@ -29,6 +30,7 @@ class Epochs:
             yield loop.order[at * self._batch_size : (at + 1) * self._batch_size]
             if self.last:
                 loop.losses.append(loop.sum / self._count)
+                self._monitor.scalar("loss by epoch", loop.losses[-1], len(loop.losses))
                 loop.sum = 0.0
 
     def add(self, loss: Tensor, examples: int) -> None:
@@ -60,4 +62,4 @@ def epochs(
     order = torch.zeros(count, dtype=torch.int64)
     kept = {"order": order, "generator": generator, "losses": [], "sum": 0.0, **state}
     with monitor.loop(description, epochs * batches, **kept) as loop:
-        yield Epochs(loop, count, batch_size, batches)
+        yield Epochs(loop, monitor, count, batch_size, batches)

@@ -80,7 +80,7 @@ def _invert(
     state: dict[str, Any] = {"unit": unit, "optimizer": optimizer, "generator": generator, "course": course}
     state |= {} if draws is None else {"draws": draws}
     with context.monitor.loop("attack updates", inversion.updates, **state) as loop:
-        for _ in loop:
+        for n in loop:
             x = _shifted(unit, inversion.jitter, generator) * (high - low) + low
             margins = margin(logits_of(x).double() / spread, labels).to(unit.dtype)
             loss = -margins.clamp(max=inversion.enough).sum() + len(labels) * (
@@ -92,6 +92,7 @@ def _invert(
             with torch.no_grad():
                 unit.clamp_(0, 1)
             course.append(float(margins.detach().mean()))
+            context.monitor.scalar("margin by update", course[-1], n)
     images = unit.detach() * (high - low) + low
     if not torch.isfinite(images).all():
         raise ValueError("diverged: an image has values that are not finite")

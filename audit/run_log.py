@@ -1,0 +1,64 @@
+"""The log of a run: a JSON object per line, for whoever watches or bills it."""
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from audit.errors import AuditError
+from audit.records import StageInfo
+
+log = logging.getLogger(__name__)
+PACKAGE = "audit"
+FOLDER = "logs"
+
+
+class JsonLine(logging.Formatter):
+    """``time`` in UTC, ``level``, ``message``, and what the event has beside."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        line = {"time": moment, "level": record.levelname.lower(), "message": record.getMessage()}
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line | getattr(record, "event", {}), default=str)
+
+
+def tell(message: str, **event: Any) -> None:
+    """A line of its own; nothing where no log is kept."""
+    log.info(message, extra={"event": event})
+
+
+def tell_stage(line: StageInfo) -> None:
+    """What a stage cost, or that it was in the store."""
+    tell("stage", **line.model_dump())
+
+
+def default_path(store_root: Path) -> Path:
+    """In the store, named by the time and the process."""
+    return store_root / FOLDER / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}.jsonl"
+
+
+@contextmanager
+def kept_log(path: Path) -> Iterator[Path]:
+    """Everything that the package tells goes to the end of the file at ``path`` as well, as it happens."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(path, encoding="utf-8")
+    except OSError as error:
+        raise AuditError(f"cannot write the log {path}: {error.strerror or error}; pass --log FILE") from error
+    handler.setFormatter(JsonLine())
+    logger = logging.getLogger(PACKAGE)
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield path
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        handler.close()

@@ -1,7 +1,7 @@
 """From evidence to a line of the record: what the auditor makes of what an attack brought back."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -27,6 +27,8 @@ from audit.store import Artifact, digest, hash_tensors
 from audit.workshop import Workshop, code
 
 START_IMAGES = 50
+# What measurements depend on, beside the metrics and the networks.
+CODE = ("assessment.py", "observation.py", "answers.py", "robustness.py", "controls.py", "membership.py", "records.py")
 
 
 @dataclass
@@ -37,7 +39,7 @@ class Assessor:
     data: Prepared
     observer: Observer
     eyes: str
-    teacher: nn.Sequential
+    teacher: Trained
     measure: MeasureSettings
     seed: int
     unfit: str | None = None
@@ -59,7 +61,7 @@ class Assessor:
         observer = Observer.of(networks, data.task, data.parts.teacher, settings, shop.device)
         eyes = digest([evaluator.key for evaluator in evaluators] + [str(settings.inception_weights)])
         unfit = observer.unfit(data.parts.test)
-        return cls(shop, data, observer, eyes, teacher.network, settings, seed, unfit)
+        return cls(shop, data, observer, eyes, teacher, settings, seed, unfit)
 
     def result(
         self, target: str, network: nn.Module, evidence: Evidence, membership: Membership | None
@@ -80,36 +82,63 @@ class Assessor:
         }
         if evidence.status != "ok":
             return AttackResult(**values)
+        label, place = f"{component.label} on {target}", f"{target}/{component.label}"
         if evidence.found is not None:
             found = evidence.found
-            observation = self._observed(f"{component.label} on {target}", evidence.key, found.images, found.labels)
-            raw = self._keep(f"{target}/{component.label}", observation)
-            per_class = len(found.labels) // len(self.data.task.classes)
-            measurements = measure(observation, self.yardstick(per_class))
-            flags = () if self._beats_its_start(network, found) else ("did-not-beat-its-start",)
-            return AttackResult(
-                **values
-                | {"images": len(found.labels), "measurements": measurements, "scores_hash": raw, "flags": flags}
+            observation = self._observed(label, evidence.key, found.images, found.labels)
+            values |= {"images": len(found.labels), "scores_hash": self._keep(place, observation)}
+            yardstick = self.yardstick(len(found.labels) // len(self.data.task.classes))
+            values |= self._measured(
+                label, evidence, lambda: measure(observation, yardstick), lambda: self._beats_its_start(network, found)
             )
-        if evidence.adversarial is not None:
-            answered = self._contrasted(f"{component.label} on {target}", evidence, network)
-            raw = self._keep(f"{target}/{component.label}", answered)
-            return AttackResult(
-                **values | {"images": len(answered.labels), "measurements": answered.measured(), "scores_hash": raw}
-            )
-        if evidence.recovered is not None:
-            test = self.data.parts.test
-            recovered = evidence.recovered.to(self.shop.device)
-            assert isinstance(recovered, nn.Sequential)
-            images = self.data.task.normalise(test.pixels.to(self.shop.device))
-            return AttackResult(
-                **values | {"measurements": compare_networks(recovered, self.teacher, images, test.labels)}
-            )
-        assert membership is not None
-        correct = self._predicted(network, membership.images) == membership.images.labels
-        answers = Answers(evidence.tensors, membership.members, correct)
-        raw = self._keep(f"{target}/{component.label}", answers)
-        return AttackResult(**values | {"measurements": answers.measured(), "scores_hash": raw})
+        elif evidence.adversarial is not None:
+            answered = self._contrasted(label, evidence, network)
+            values |= {"images": len(answered.labels), "scores_hash": self._keep(place, answered)}
+            values |= self._measured(label, evidence, answered.measured)
+        elif evidence.recovered is not None:
+            values |= self._measured(label, evidence, lambda: self._compared(evidence.recovered))
+        else:
+            assert membership is not None
+            correct = self._predicted(network, membership.images) == membership.images.labels
+            answers = Answers(evidence.tensors, membership.members, correct)
+            values |= {"scores_hash": self._keep(place, answers)}
+            values |= self._measured(label, evidence, answers.measured)
+        return AttackResult(**values)
+
+    def _measured(
+        self,
+        label: str,
+        evidence: Evidence,
+        measurements: Callable[[], tuple[Measurement, ...]],
+        beats_its_start: Callable[[], bool] = lambda: True,
+    ) -> dict[str, Any]:
+        """Of a result, the measurements and the flags. What is measured follows from the attack and who looks at it."""
+        inputs = {
+            "code": code("metrics", "spiking", "networks", *CODE),
+            "eyes": self.eyes,
+            "split": self.data.split_hash,
+            "teacher": self.teacher.key,
+            "settings": {name: str(value) for name, value in asdict(self.measure).items()},
+            "attack": evidence.key,
+        }
+
+        def make() -> Artifact:
+            flags = [] if beats_its_start() else ["did-not-beat-its-start"]
+            measured = [measurement.model_dump(mode="json") for measurement in measurements()]
+            return Artifact(document={"measurements": measured, "flags": flags})
+
+        found = self.shop.make("measurements", label, self.seed, inputs, make).artifact.document
+        return {
+            "measurements": tuple(Measurement.model_validate(one) for one in found["measurements"]),
+            "flags": tuple(found["flags"]),
+        }
+
+    def _compared(self, recovered: nn.Module | None) -> tuple[Measurement, ...]:
+        """A recovered network beside the teacher."""
+        assert isinstance(recovered, nn.Sequential)
+        test = self.data.parts.test
+        images = self.data.task.normalise(test.pixels.to(self.shop.device))
+        return compare_networks(recovered.to(self.shop.device), self.teacher.network, images, test.labels)
 
     def controls(self, per_class: int) -> tuple[AttackResult, ...]:
         """Image sets that no attack made, measured like one."""

@@ -1,7 +1,7 @@
 """From evidence to a line of the record: what the auditor makes of what an attack brought back."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -118,7 +118,7 @@ class Assessor:
             "eyes": self.eyes,
             "split": self.data.split_hash,
             "teacher": self.teacher.key,
-            "settings": {name: str(value) for name, value in asdict(self.measure).items()},
+            "private sample": self.measure.reference_images,
             "attack": evidence.key,
         }
 

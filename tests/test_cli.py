@@ -334,6 +334,7 @@ def test_ctrl_c_says_what_is_kept_and_the_same_command_goes_on_from_there(tmp_pa
         "evaluation: data-free-conversion",
         "attack: reconversion",
         "observation: reconversion",
+        "measurements: reconversion",
     }
     made = [stage.name.partition(" on ")[0] for stage in stages if not stage.cached]
     assert made == ["attack: slow", "attack: slow", "gradients: data-free-conversion"]

@@ -136,7 +136,7 @@ def test_every_kind_of_artifact_that_is_damaged_is_found_named_and_made_again(
     paths = [kept.path for kept in store.kept()]
     kinds = {path.parent.name for path in paths}
     assert kinds >= {"teacher", "evaluator", "second evaluator", "target", "synthetic-images", "evaluation"}
-    assert kinds >= {"untrained", "gradients", "attack", "observation"}
+    assert kinds >= {"untrained", "gradients", "attack", "observation", "measurements"}
     for damage in (flipped, truncated):
         whole = {path: path.read_bytes() for path in paths}
         for path in paths:

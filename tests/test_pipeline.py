@@ -251,14 +251,16 @@ def test_a_changed_setting_makes_again_what_depends_on_it_and_no_more(tiny_store
         "evaluation: data-free-conversion",
         "attack: reconversion on data-free-conversion",
         "observation: reconversion on data-free-conversion",
+        "measurements: reconversion on data-free-conversion",
         null,
         f"attack: reconversion on {null.replace(': ', ' ')}",
         "observation: reconversion on data-free-conversion (untrained)",
+        "measurements: reconversion on data-free-conversion (untrained)",
         "gradients: data-free-conversion",
     ]
     updates = _made(tiny_run(tiny_store, "data-free-conversion", reconversion__updates="3"))
     remade = [name for name, cached in updates.items() if not cached]
-    assert {name.partition(":")[0] for name in remade} == {"attack", "observation"}
+    assert {name.partition(":")[0] for name in remade} == {"attack", "observation", "measurements"}
     points = _made(tiny_run(tiny_store, "data-free-conversion", measure__curve_points="2"))
     assert [name for name, cached in points.items() if not cached] == ["evaluation: data-free-conversion"]
     images = _made(tiny_run(tiny_store, "data-free-conversion", defense__synthesis_steps="6"))

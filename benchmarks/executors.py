@@ -173,6 +173,7 @@ def measured(request: Request, jobs: int, rounds: int) -> dict[str, Any]:
             row, record = measure(name, crew, request, kill_after)
             alone = alone or record
             rows[name].append({**row, "equal": record == alone})
+            sys.stderr.write(f"{name}: {row['seconds']:.1f} s\n")
     return {
         "made_with": {
             "commit": alone["environment"]["git_revision"],
@@ -234,4 +235,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except AuditError as error:
+        raise SystemExit(f"error: {error}") from error

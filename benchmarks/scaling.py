@@ -1,8 +1,8 @@
 """What a grid of audits takes on 1, 8 and 64 machines, from what its stages took on one; see docs/scaling.md.
 
-python -m benchmarks.scaling --from STORE...    keep what the stages of these stores took, by scale
-python -m benchmarks.scaling --check LOG        a run in several processes, as predicted and as its log has it
-python -m benchmarks.scaling                    the tables of docs/scaling.md, by simulation
+python -m benchmarks.scaling                    the tables of docs/scaling.md, by simulation, put into it
+python -m benchmarks.scaling --from STORE...    first keep what the stages of these stores took, by scale
+python -m benchmarks.scaling --predict LOG      a run in several processes, as predicted and as its log has it
 
 A run is three rounds, each after the one before: what is trained, what is protected, what is attacked. In a round, who
 is free takes the next piece. A piece costs what its stages took, and `overhead` for giving it out; in the end one
@@ -21,6 +21,8 @@ from pathlib import Path
 from statistics import median
 
 KEPT = Path(__file__).with_name("stage-costs.json")
+DOCUMENT = Path(__file__).parent.parent / "docs" / "scaling.md"
+MARKS = "<!-- tables: benchmarks/stage-costs.json -->\n", "<!-- /tables -->\n"
 WORKERS = (1, 8, 64)
 # The grid of the question: as many as there are, where there are fewer.
 DEFENSES, ATTACKS, DATASETS, SEEDS = 10, 12, 4, 5
@@ -30,6 +32,8 @@ ASSEMBLY = 0.04
 TRAINED = ("teacher", "evaluator", "second evaluator")
 WITH_TARGET = ("evaluation", "gradients", "untrained")
 WITH_ATTACK = ("observation", "contrast", "measurements")
+# The scales that are shown, and how many times as fast their stages are taken to be.
+CASES = (("digits vgg5 smoke cpu", 1.0), ("cifar10 vgg9 small cpu", 1.0), ("cifar10 vgg9 small cpu", 30.0))
 Costs = Mapping[str, float]
 
 
@@ -122,24 +126,39 @@ def table(costs: Costs, faster: float, overhead: float, datasets: int) -> str:
     return "\n".join(lines) + "\n"
 
 
+def document() -> str:
+    """What stands between the marks of docs/scaling.md."""
+    kept: dict[str, Costs] = json.loads(KEPT.read_text())
+    parts = []
+    for scale, faster in CASES:
+        for name, overhead in OVERHEADS.items():
+            quick = "" if faster == 1 else f", every stage {faster:g} times as fast as measured"
+            parts.append(f"**{scale}{quick}; {name}: {overhead:g} s per piece**\n\n")
+            parts.append(f"{table(kept[scale], faster, overhead, DATASETS)}\n")
+    return "".join(parts)
+
+
+def between(text: str) -> tuple[str, str, str]:
+    """The document before its tables, they, and what follows."""
+    before, mark, rest = text.partition(MARKS[0])
+    tables, end, after = rest.partition(MARKS[1])
+    return before + mark, tables, end + after
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--from", dest="stores", nargs="+", type=Path)
-    parser.add_argument("--check", type=Path)
-    parser.add_argument("--scale", default="digits vgg5 smoke cpu")
-    parser.add_argument("--faster", type=float, default=1.0, help="than where the stages were measured")
+    parser.add_argument("--predict", type=Path)
     options = parser.parse_args()
-    if options.stores:
-        KEPT.write_text(json.dumps(kept_costs(options.stores), indent=1) + "\n")
-        return
-    if options.check:
-        workers, took, said = predicted(options.check)
+    if options.predict:
+        workers, took, said = predicted(options.predict)
         sys.stdout.write(f"{workers} processes: {took:.0f} s; by its stages {said:.0f} s, {said / took:.2f} of that\n")
         return
-    costs: Costs = json.loads(KEPT.read_text())[options.scale]
-    for name, overhead in OVERHEADS.items():
-        sys.stdout.write(f"\n{options.scale}, {options.faster:g} times as fast; {name}: {overhead:g} s per piece\n\n")
-        sys.stdout.write(table(costs, options.faster, overhead, DATASETS))
+    if options.stores:
+        KEPT.write_text(json.dumps(kept_costs(options.stores), indent=1) + "\n")
+    before, _, after = between(DOCUMENT.read_text())
+    DOCUMENT.write_text(before + document() + after)
+    sys.stdout.write(document())
 
 
 if __name__ == "__main__":

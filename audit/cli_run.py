@@ -137,7 +137,7 @@ def resumable(
     store.claim()
     display = nullcontext(SilentMonitor()) if quiet else monitor_for(err_console)
     try:
-        with kept_log(log or default_path(store.root)):
+        with kept_log(log or default_path(store.root), asked=log is not None):
             tell("begins", command=command_line(), store=store.address, processes=crew.jobs, threads=crew.threads)
             try:
                 with display as monitor, workers(crew, store, device) as pool:

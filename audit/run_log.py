@@ -4,7 +4,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from audit.records import StageInfo
 log = logging.getLogger(__name__)
 PACKAGE = "audit"
 FOLDER = "logs"
+STAGE = "stage"
 
 
 class JsonLine(logging.Formatter):
@@ -35,7 +36,7 @@ def tell(message: str, **event: Any) -> None:
 
 def tell_stage(line: StageInfo) -> None:
     """What a stage cost, or that it was in the store."""
-    tell("stage", **line.model_dump())
+    tell(STAGE, **line.model_dump())
 
 
 def default_path(store_root: Path) -> Path:
@@ -43,12 +44,25 @@ def default_path(store_root: Path) -> Path:
     return store_root / FOLDER / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}.jsonl"
 
 
+class _File(logging.FileHandler):
+    """Knows whether a stage was told of."""
+
+    stages = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stages |= record.getMessage() == STAGE
+        super().emit(record)
+
+
 @contextmanager
-def kept_log(path: Path) -> Iterator[Path]:
-    """Everything that the package tells goes to the end of the file at ``path`` as well, as it happens."""
+def kept_log(path: Path, asked: bool) -> Iterator[None]:
+    """Everything that the package tells goes to the end of the file at ``path`` as well, as it happens.
+
+    A file that nobody ``asked`` for goes where no stage was begun: bad input leaves nothing behind.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(path, encoding="utf-8")
+        handler = _File(path, encoding="utf-8")
     except OSError as error:
         raise AuditError(f"cannot write the log {path}: {error.strerror or error}; pass --log FILE") from error
     handler.setFormatter(JsonLine())
@@ -57,8 +71,12 @@ def kept_log(path: Path) -> Iterator[Path]:
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     try:
-        yield path
+        yield
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)
         handler.close()
+        if not asked and not handler.stages:
+            with suppress(OSError):
+                path.unlink()
+                path.parent.rmdir()  # where it is empty

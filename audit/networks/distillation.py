@@ -88,10 +88,7 @@ def distil(
             loss = distillation_loss(student(x), taught, recipe.temperature)
             if not torch.isfinite(loss):
                 raise AuditError("distillation diverged: the loss is not finite; lower its learning rate")
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            batches.add(loss, len(index))
+            batches.descend(loss, optimizer, len(index))
             if batches.last:
                 scheduler.step()
     student.to(memory_format=torch.contiguous_format)

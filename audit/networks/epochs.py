@@ -33,6 +33,13 @@ class Epochs:
                 self._monitor.scalar("loss by epoch", loop.losses[-1], len(loop.losses))
                 loop.sum = 0.0
 
+    def descend(self, loss: Tensor, optimizer: torch.optim.Optimizer, examples: int) -> None:
+        """One step down the gradient of the mean loss of a batch of so many."""
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        self.add(loss, examples)
+
     def add(self, loss: Tensor, examples: int) -> None:
         """The mean loss of a batch of so many."""
         self._loop.sum += float(loss.detach()) * examples

@@ -89,8 +89,5 @@ def train_vae(
             error = F.mse_loss(vae.decode(mean + (log_variance / 2).exp() * noise), x)
             # Below a grey level there is nothing to learn, and the logarithm has no end.
             loss = 0.5 * error.clamp(min=1 / 255**2).log() + divergence(mean, log_variance).mean() / dimension
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            batches.add(loss, len(index))
+            batches.descend(loss, optimizer, len(index))
     return vae.eval().requires_grad_(False), batches.losses

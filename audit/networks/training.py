@@ -66,10 +66,7 @@ def train(
                 pixels = augment(images.pixels[index], recipe.crop, task.mirror, generator)
                 logits = network(channels_last(task.normalise(pixels.to(device))))
                 loss = F.cross_entropy(logits, images.labels[index].to(device))
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                optimizer.step()
-                batches.add(loss, len(index))
+                batches.descend(loss, optimizer, len(index))
                 if batches.last:
                     scheduler.step()
     network.eval()

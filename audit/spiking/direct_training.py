@@ -59,10 +59,7 @@ def train_directly(
                 raise AuditError(
                     "training through time diverged: the loss is not finite; lower defense.training_learning_rate"
                 )
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
+            batches.descend(loss, optimizer, len(index))
             scheduler.step()
-            batches.add(loss, len(index))
     network.eval()
     return batches.losses

@@ -62,10 +62,7 @@ def encrypt(
             loss = encryption_loss(logits, taught[index], labels[index], recipe)
             if not torch.isfinite(loss):
                 raise AuditError("encryption training diverged: the loss is not finite; lower the learning rate")
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            batches.add(loss, len(index))
+            batches.descend(loss, optimizer, len(index))
             if batches.last:
                 scheduler.step()
     network.eval()

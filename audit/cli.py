@@ -61,7 +61,9 @@ def audit(
     ray: options.Ray = None,
     store: options.StoreRoot = None,
     track: Annotated[str, typer.Option(help="A grid of runs and one table of them: robustness.")] = "",
-    over: Annotated[str, typer.Option(help="With --track: setting=value,value as one more axis.")] = "",
+    over: Annotated[
+        list[str] | None, typer.Option(help="With --track: setting=value,value as one more axis; several times.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be made, and make nothing.")] = False,
     log: options.Log = None,
     tensorboard: options.TensorBoard = None,
@@ -103,7 +105,7 @@ def audit(
     elif track:
         if as_json:
             raise AuditError("--json is of one run; a track writes its table in several formats beside its runs")
-        run_track(track, request, defense, over, out, store, crew, log, quiet)
+        run_track(track, request, defense, over or (), out, store, crew, log, quiet)
     else:
         _execute(request, out, store, crew, log, quiet, as_json)
 

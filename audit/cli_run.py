@@ -128,11 +128,13 @@ def resumable(
 
     Ctrl-C in there ends the process with 130 and a line: that stages are kept, and ``written``, what is written.
     """
+    from audit.checkpoints import interval
     from audit.monitor import SilentMonitor, monitor_for
     from audit.remote_store import open_store
     from audit.run_log import default_path, kept_log, tell
     from audit.workers import workers
 
+    interval()  # a bad one is told before anything is made
     store = open_store(store_address)
     store.claim()
     display = nullcontext(SilentMonitor()) if quiet else monitor_for(err_console)

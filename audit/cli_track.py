@@ -1,5 +1,6 @@
 """What --track runs: the grid, and the table that its runs make together."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -23,7 +24,7 @@ def run_track(
     name: str,
     base: "Request",
     asked: str,
-    over: str,
+    overs: Sequence[str],
     out: Path | None,
     store: str | None,
     crew: "Crew",
@@ -42,7 +43,7 @@ def run_track(
 
     # The same command has to find what it made: no date in the name.
     folder = out or Path("runs") / f"{name}-{base.dataset}-{base.profile}"
-    planned = plan(name, base, asked, over, folder)
+    planned = plan(name, base, asked, overs, folder)
     written = f"Finished runs are in {folder}."
     with resumable(store, crew, base.device, written, log, quiet) as (kept, monitor, workers):
         records, absent = carry_out(planned, kept, monitor, workers)

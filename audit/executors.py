@@ -134,10 +134,14 @@ def processes(jobs: int, threads: int, store: Store) -> Iterator[Processes]:
     finally:
         # Whoever comes here early is not to wait for pieces that may take an hour.
         pool.shutdown(wait=False, cancel_futures=True)
-        for process in multiprocessing.active_children():
-            if process not in others:
-                process.terminate()
-                process.join()
+        ended = [process for process in multiprocessing.active_children() if process not in others]
+        for process in ended:
+            process.terminate()
+        for process in ended:
+            # The pool's own thread waits for it as well; one of the two learns that it ended, and a single join of
+            # the other comes back before it is known.
+            while process.is_alive():
+                process.join(0.05)
 
 
 def _begin(store: str, threads: int) -> None:

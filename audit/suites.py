@@ -90,7 +90,8 @@ class Track:
     """A grid of runs that make one table: every coding of the image by every number of bits per weight.
 
     ``suite`` attacks each. ``before``: what stands for the network in full precision, ``after``: for the quantised one,
-    the first that is registered; another may be asked for. ``settings`` hold for every run.
+    the first that is registered; another may be asked for. ``settings`` hold for every run; those of ``by_profile``
+    unless others are passed: a grid is many runs, and each has to cost less than one that is alone.
     """
 
     summary: str
@@ -100,6 +101,7 @@ class Track:
     codings: tuple[str, ...]
     bits: tuple[int | None, ...]
     settings: Mapping[str, str]
+    by_profile: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 # Coders without a sign take pixels in [0, 1]: all do, so that one teacher serves them.

@@ -1,9 +1,11 @@
 """A track: the runs of a grid, each an ordinary one, and the reason of every place of the grid that has none."""
 
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from audit import series
 from audit.contracts import Defense, Monitor
@@ -64,11 +66,12 @@ def chosen(track: Track, asked: str) -> tuple[list[Component[Defense]], list[Com
     return [DEFENSES.get(name) for name in first], [DEFENSES.get(name) for name in second]
 
 
-def plan(name: str, base: Request, asked: str, over: str, out: Path) -> Planned:
-    """The grid of track ``name`` around ``base``; ``over`` adds an axis, 'setting=value,value', as of a sweep.
+def plan(name: str, base: Request, asked: str, overs: Sequence[str], out: Path) -> Planned:
+    """The grid of track ``name`` around ``base``; each of ``overs`` adds an axis, 'setting=value,value', as of a sweep.
 
-    Raises AuditError for what the grid goes over and is passed as well, and for a bad ``over``. A value of the grid
-    that a defense does not take is a place with that reason.
+    'coding' and 'bits' are axes of the track already: there the values are those of it that are run. Raises AuditError
+    for what the grid goes over and is passed as well, and for a bad one of ``overs``. A value of the grid that a
+    defense does not take is a place with that reason.
     """
     track = track_of(name)
     before, after = chosen(track, asked)
@@ -77,18 +80,21 @@ def plan(name: str, base: Request, asked: str, over: str, out: Path) -> Planned:
             raise AuditError(f"--set {key}: the track goes over it; run what you mean by --defense and --attack")
     every = tuple({component.name: component for component in (*before, *after)}.values())
     base = replace(base, defenses=every, baselines=False)
-    key, texts = parsed(over, base) if over else ("", [""])
+    axes, others = _axes(track, overs, base)
+    defaults = {key: text for key, text in track.by_profile.get(base.profile, {}).items() if key not in others}
+    base = replace(base, settings=Settings(base.settings.profile, {**defaults, **base.settings.passed}))
     points: list[Point] = []
     places: list[Place] = []
-    for text, coding, bits in product(texts, track.codings, track.bits):
-        place = Place(coding, bits, {key.removeprefix("defense."): text} if over else {})
+    for *texts, coding, bits in product(*others.values(), axes["coding"], axes[BITS]):
+        more = dict(zip(others, texts, strict=True))
+        place = Place(coding, bits, {key.removeprefix("defense."): text for key, text in more.items()})
         defenses = [c for c in (before if bits is None else after) if "coding" in c.fields]
         if not defenses:
             places.append(replace(place, reason=_why_not(track, bits, asked)))
             continue
-        others = {component.name for component in every} - {component.name for component in defenses}
-        passed = {k: v for k, v in base.settings.passed.items() if k.partition(".")[0] not in others}
-        passed |= {**track.settings, "defense.coding": coding, **({key: text} if over else {})}
+        absent = {component.name for component in every} - {component.name for component in defenses}
+        passed = {k: v for k, v in base.settings.passed.items() if k.partition(".")[0] not in absent}
+        passed |= {**track.settings, "defense.coding": coding, **more}
         passed |= {f"{c.name}.{BITS}": str(bits or "none") for c in defenses if BITS in c.fields}
         request = replace(base, defenses=tuple(defenses), settings=Settings(base.settings.profile, passed))
         try:
@@ -99,6 +105,28 @@ def plan(name: str, base: Request, asked: str, over: str, out: Path) -> Planned:
         places.append(place)
         points.append(Point(place.title, request, out / place.folder, place))
     return Planned(name, tuple(points), tuple(places), out)
+
+
+def _axes(
+    track: Track, overs: Sequence[str], base: Request
+) -> tuple[dict[str, tuple[Any, ...]], dict[str, tuple[str, ...]]]:
+    """The values of the track's own axes by field, and those of every other axis by 'group.field'."""
+    own: dict[str, tuple[Any, ...]] = {"coding": track.codings, BITS: track.bits}
+    others: dict[str, tuple[str, ...]] = {}
+    for over in overs:
+        key, texts = parsed(over, base)
+        field = key.partition(".")[2]
+        if key in others or len(set(texts)) < len(texts):
+            raise AuditError(f"--over {over}: given twice")
+        if field not in own:
+            others[key] = tuple(texts)
+            continue
+        known = {str(value or "none"): value for value in own[field]}
+        for text in texts:
+            if text not in known:
+                raise unknown(f"{field} of the track", text, known)
+        own[field] = tuple(known[text] for text in texts)
+    return own, others
 
 
 def carry_out(

@@ -63,7 +63,7 @@ def begun(arguments: list[str], errors: Path) -> multiprocessing.Process:
     return process  # type: ignore[return-value]
 
 
-@pytest.mark.parametrize("kills", [6, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [3, pytest.param(60, marks=pytest.mark.slow)])
 def test_a_run_that_is_killed_again_and_again_gives_the_record_of_one_that_is_not(kills: int, tmp_path: Path) -> None:
     errors, chosen = tmp_path / "errors", random.Random(kills)
     begin = time.monotonic()

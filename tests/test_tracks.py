@@ -48,7 +48,7 @@ def base(defense: str = "conversion", attack: str = "reconversion", **changed: s
 
 def test_a_grid_has_every_coding_at_every_number_of_bits_each_in_a_folder_of_its_own(tmp_path: Path) -> None:
     register_defense("coarse", Coarse)
-    planned = plan("robustness", base("coarse"), "coarse", "", tmp_path)
+    planned = plan("robustness", base("coarse"), "coarse", (), tmp_path)
     assert len(planned.points) == len(planned.places) == 20
     assert len({point.folder for point in planned.points}) == 20
     names = [point.folder.name for point in planned.points]
@@ -60,7 +60,7 @@ def test_a_grid_has_every_coding_at_every_number_of_bits_each_in_a_folder_of_its
 
 
 def test_a_place_without_a_quantised_network_has_that_as_its_reason(tmp_path: Path) -> None:
-    planned = plan("robustness", base(), "conversion", "", tmp_path)
+    planned = plan("robustness", base(), "conversion", (), tmp_path)
     assert [(p.coding, p.bits) for p in planned.absent] == [(c, b) for c in TRACK.codings for b in TRACK.bits if b]
     assert {p.reason for p in planned.absent} == {"conversion: no setting 'coding' beside one 'bits'"}
     assert [point.place.bits for point in planned.points] == [None] * 4
@@ -78,7 +78,7 @@ def test_without_a_defense_the_track_takes_the_first_of_its_own_that_is_register
 
 
 def test_the_tracks_own_grid_has_a_run_at_every_place(tmp_path: Path) -> None:
-    planned = plan("robustness", base("quantized-ptq,quantized", "robustness-v1"), "", "", tmp_path)
+    planned = plan("robustness", base("quantized-ptq,quantized", "robustness-v1"), "", (), tmp_path)
     assert planned.absent == ()
     ran = {(p.place.coding, p.place.bits): [c.name for c in p.request.compared] for p in planned.points}
     assert ran == {
@@ -91,24 +91,63 @@ def test_the_tracks_own_grid_has_a_run_at_every_place(tmp_path: Path) -> None:
 
 def test_an_option_for_one_of_the_defenses_holds_where_that_one_runs(tmp_path: Path) -> None:
     request = base("quantized-ptq,quantized", "robustness-v1", quantized__tuning_epochs="3")
-    planned = plan("robustness", request, "", "", tmp_path)
+    planned = plan("robustness", request, "", (), tmp_path)
     with_it = [p.place.bits for p in planned.points if "quantized.tuning_epochs" in p.request.settings.passed]
     assert with_it == [8, 4, 2, 1] * 4
 
 
 def test_a_coding_that_a_defense_does_not_take_is_a_reason_and_no_error(tmp_path: Path) -> None:
-    planned = plan("robustness", base("surrogate-training"), "surrogate-training", "", tmp_path)
+    planned = plan("robustness", base("surrogate-training"), "surrogate-training", (), tmp_path)
     refused = [place for place in planned.absent if place.coding in ("phase", "latency") and place.bits is None]
     assert len(refused) == 2
     assert all("coding" in place.reason for place in refused)
 
 
 def test_another_axis_multiplies_the_grid_and_is_said_in_titles_and_folders(tmp_path: Path) -> None:
-    planned = plan("robustness", base(), "conversion", "threshold_scale=0.6,0.8", tmp_path)
+    planned = plan("robustness", base(), "conversion", ["threshold_scale=0.6,0.8"], tmp_path)
     assert len(planned.points) == 8
     assert planned.points[0].title == "direct coding, full precision, threshold_scale 0.6"
     assert planned.points[0].folder.name == "direct-32-bit-threshold_scale-0.6"
     assert planned.points[4].request.settings.passed["defense.threshold_scale"] == "0.8"
+
+
+def test_the_tracks_own_axes_are_narrowed_and_several_are_added(tmp_path: Path) -> None:
+    overs = ["bits=none,2", "coding=phase", "firing_threshold=0.5,1", "leak=1,0.9"]
+    planned = plan("robustness", base("quantized-ptq,quantized", "robustness-v1"), "", overs, tmp_path)
+    assert len(planned.points) == len(planned.places) == 8
+    assert [(p.place.bits, p.place.words) for p in planned.points[:3]] == [
+        (None, {"firing_threshold": "0.5", "leak": "1"}),
+        (2, {"firing_threshold": "0.5", "leak": "1"}),
+        (None, {"firing_threshold": "0.5", "leak": "0.9"}),
+    ]
+    assert {p.place.coding for p in planned.points} == {"phase"}
+    assert planned.points[0].folder.name == "phase-32-bit-firing_threshold-0.5-leak-1"
+    assert planned.points[7].request.settings.passed["defense.leak"] == "0.9"
+
+
+@pytest.mark.parametrize(
+    ("overs", "said"),
+    [
+        (["bits=8,3"], "unknown bits of the track '3'; known: 1, 2, 4, 8, none"),
+        (["coding=fase"], "unknown coding of the track 'fase'; did you mean 'phase'"),
+        (["bits=8,8"], "--over bits=8,8: given twice"),
+        (["leak=1,0.9", "leak=0.8"], "--over leak=0.8: given twice"),
+    ],
+)
+def test_an_axis_that_makes_no_grid_is_refused(overs: list[str], said: str, tmp_path: Path) -> None:
+    with pytest.raises(AuditError, match=said):
+        plan("robustness", base("quantized-ptq,quantized", "robustness-v1"), "", overs, tmp_path)
+
+
+def test_settings_of_a_profile_give_way_to_those_that_are_passed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    track = replace(TRACK, by_profile={"smoke": {"attack.images": "7", "defense.leak": "0.7", "evasion.steps": "3"}})
+    monkeypatch.setattr("audit.tracks.TRACKS", {"robustness": track})
+    request = base("quantized-ptq,quantized", "robustness-v1", evasion__steps="4")
+    planned = plan("robustness", request, "", ["leak=1,0.9"], tmp_path)
+    passed = planned.points[0].request.settings.passed
+    assert (passed["attack.images"], passed["evasion.steps"], passed["defense.leak"]) == ("7", "4", "1")
 
 
 @pytest.mark.parametrize("key", ["defense.coding", "conversion.coding", "data.normalisation"])
@@ -117,12 +156,12 @@ def test_what_the_grid_goes_over_cannot_be_passed(key: str, tmp_path: Path) -> N
     request = base()
     passed = replace(request.settings, passed={key: value})
     with pytest.raises(AuditError, match=f"--set {key}: the track goes over it"):
-        plan("robustness", replace(request, settings=passed), "conversion", "", tmp_path)
+        plan("robustness", replace(request, settings=passed), "conversion", (), tmp_path)
 
 
 def test_an_unknown_track_is_told_with_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(AuditError, match="unknown track 'robustnes'; did you mean 'robustness'"):
-        plan("robustnes", base(), "conversion", "", tmp_path)
+        plan("robustnes", base(), "conversion", (), tmp_path)
 
 
 def test_a_run_that_fails_is_a_place_with_its_reason_and_the_others_go_on(

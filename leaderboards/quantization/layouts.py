@@ -7,6 +7,7 @@ from types import MappingProxyType
 from audit.errors import AuditError
 from audit.records import Record
 from leaderboards.cells import Table
+from leaderboards.quantization.claims import claims
 from leaderboards.quantization.grids import table_1, table_2, table_3
 from leaderboards.quantization.measured import Measured
 from leaderboards.quantization.others import table_4, table_5
@@ -21,13 +22,14 @@ LAYOUTS: Mapping[str, Layout] = MappingProxyType(
         "quantization-3": table_3,
         "quantization-4": table_4,
         "quantization-5": table_5,
+        "quantization-claims": claims,
     }
 )
 ALL = "quantization"
 
 
 def build(layout: str, records: Sequence[Record]) -> list[Table]:
-    """The table of ``layout``, or for 'quantization' all five, out of the runs of a track, or of one.
+    """The table of ``layout``, or for 'quantization' all of them, out of the runs of a track, or of one.
 
     Raises AuditError for an unknown layout, and where no run has an evasion.
     """

@@ -53,6 +53,10 @@ class Measured:
     def structures(self) -> list[Structure]:
         return list(dict.fromkeys(target.structure for target in self.targets))
 
+    def all_of(self, coding: str, stage: str) -> list[Target]:
+        """As `at`, with whatever parameters."""
+        return [target for structure in self.structures for target in self.at(coding, stage, structure)]
+
     def at(self, coding: str, stage: str, structure: Structure | None) -> list[Target]:
         """Networks of one of the paper's codings, before or after quantisation; of the nearest coder that was run."""
         if structure is None:

@@ -64,6 +64,15 @@ class Table5(Quoted):
     notes: tuple[str, ...] = ()
 
 
+class Claims(Quoted):
+    """By how many percent quantisation widens the variation over parameters."""
+
+    source: str
+    loss_variation: float
+    spike_variation: float
+    notes: tuple[str, ...] = ()
+
+
 class Published(Quoted):
     """Everything of the data file. Columns run by ``codings`` and, in Tables 1 and 2, within them by ``strengths``."""
 
@@ -75,6 +84,7 @@ class Published(Quoted):
     codings: tuple[str, ...]
     strengths: tuple[str, ...]
     stages: dict[str, str]
+    claims: Claims
     table_1: Grid
     table_2: Grid
     table_3: Grid

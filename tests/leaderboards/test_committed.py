@@ -10,8 +10,9 @@ from leaderboards.verification import verify_row
 
 HERE = Path(__file__).parent.parent.parent
 ENTRIES = load(HERE / ROOT)
-# Each takes half a minute: some of them, by their hash, unless AUDIT_EVERY_ROW is set.
-CHECKED = [e for e in ENTRIES if "AUDIT_EVERY_ROW" in os.environ or int(e.hash[0], 16) < 2]
+# Each takes half a minute: one of every board, that of the smallest hash, unless AUDIT_EVERY_ROW is set.
+ONE_OF_EACH = {entry.path.parent.parent: entry for entry in sorted(ENTRIES, key=lambda e: e.hash, reverse=True)}
+CHECKED = ENTRIES if "AUDIT_EVERY_ROW" in os.environ else list(ONE_OF_EACH.values())
 
 
 def test_there_are_rows() -> None:

@@ -108,8 +108,11 @@ class Contrast:
 
 
 def victims(test: Images, count: int, classes: int) -> Images:
-    """``count`` of the auditor's test images, as equally over the classes as can be, always the same ones; or all."""
-    chosen = first_per_class(test, -(-count // classes), classes)
+    """``count`` of the auditor's test images, as equally over the classes as can be; or all of them.
+
+    One of every class, then a second one of each that has it, and so on: fewer are always the first of more.
+    """
+    chosen = first_per_class(test, len(test), classes)
     place = torch.cat([torch.arange(int(n)) for n in torch.bincount(chosen.labels, minlength=classes)])
     order = torch.argsort(place * classes + chosen.labels)[:count]
     return Images(chosen.pixels[order], chosen.labels[order])
@@ -125,13 +128,16 @@ def contrast(
         before, after = (predict(network, x.to(device)).cpu() for x in (clean, attacked))
         return Contrast(images.labels, before, after, {}, {}, {}, {})
     whole = _in_whole_numbers(network)
+    steps = network.time_steps
     parts = []
     for n, (before, after) in enumerate(zip(clean.split(BATCH), attacked.split(BATCH), strict=True)):
         own = derived_seed(seed, "contrast", n)
         rows = _batch(network, before.to(device), after.to(device), own)
         if whole is not None:
             for name, batch in zip(ON_CHIP, (before, after), strict=True):
-                rows[name] = whole(batch.cpu(), torch.Generator().manual_seed(own))
+                # Coded where the network runs: a GPU draws other numbers than the CPU from the same seed.
+                train = network.encoder(batch.to(device), steps, torch.Generator(device).manual_seed(own), 0, steps)
+                rows[name] = whole.run_coded(train.cpu()).logits.float()
         parts.append(rows)
     joined = {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}
     return Contrast.of({"labels": images.labels} | joined)

@@ -109,7 +109,7 @@ TRACKS: Mapping[str, Track] = {
     "robustness": Track(
         "accuracy lost to evasion before and after quantisation, for every coding of the image",
         "robustness-v1",
-        ("quantized-ptq", "conversion"),
+        ("quantized", "conversion"),  # without bits it is trained as long as with them
         ("quantized",),
         ("direct", "unsigned-rate", "phase", "latency"),
         (None, 8, 4, 2, 1),

@@ -34,7 +34,8 @@ REMARKS = (
     "reported on. A loss near 0 is robustness against these attacks, and no proof.",
     "Spikes per neuron and image, summed over T, each layer counting the same; their change and the noise-to-signal "
     "ratio are those under FGSM. NSR: squared distance of the spike counts to the clean ones by their square, with the "
-    "same random numbers; 0: no difference.",
+    "same random numbers; 0: every neuron spikes as often as before. Spikes that only move in time change no count: "
+    "under latency coding the ratio of the coded input says little.",
     "Model size: bits of the weights.",
 )
 

@@ -132,6 +132,16 @@ def test_victims_are_as_many_of_every_class_and_always_the_same() -> None:
     assert len(victims(test, 1000, 3)) == 30
 
 
+def test_fewer_victims_are_the_first_of_more_where_a_class_has_fewer_images() -> None:
+    labels = torch.tensor([0] * 9 + [1] * 2 + [2] * 7)
+    test = Images(torch.arange(18, dtype=torch.uint8).reshape(18, 1, 1, 1), labels)
+    for count in range(1, 30):
+        found = victims(test, count, 3)
+        assert len(found) == min(count, 18)
+        assert torch.equal(victims(test, len(found), 3).pixels, found.pixels)
+        assert torch.equal(found.pixels, victims(test, 18, 3).pixels[:count])
+
+
 def test_evasion_is_a_suite_of_its_own_and_no_part_of_all() -> None:
     entries = SUITES["robustness-v1"].entries
     assert "robustness-v1" not in CURRENT

@@ -71,29 +71,28 @@ def test_without_a_defense_the_track_takes_the_first_of_its_own_that_is_register
     before, after = chosen(TRACK, "")
     assert [c.name for c in before] == ["conversion"]
     assert after == []
-    register_defense("quantized-ptq", Coarse)
     register_defense("quantized", Coarse)
     before, after = chosen(TRACK, "")
-    assert [c.name for c in (*before, *after)] == ["quantized-ptq", "quantized"]
+    assert [c.name for c in (*before, *after)] == ["quantized", "quantized"]
 
 
 def test_the_tracks_own_grid_has_a_run_at_every_place(tmp_path: Path) -> None:
-    planned = plan("robustness", base("quantized-ptq,quantized", "robustness-v1"), "", (), tmp_path)
+    planned = plan("robustness", base("quantized", "robustness-v1"), "", (), tmp_path)
     assert planned.absent == ()
     ran = {(p.place.coding, p.place.bits): [c.name for c in p.request.compared] for p in planned.points}
-    assert ran == {
-        (coding, bits): ["quantized" if bits else "quantized-ptq"] for coding in TRACK.codings for bits in TRACK.bits
-    }
+    assert ran == {(coding, bits): ["quantized"] for coding in TRACK.codings for bits in TRACK.bits}
     built = [p.request.settings.build(c) for p in planned.points for c in p.request.compared]
     assert [defense.bits for defense in built[:5]] == [None, 8, 4, 2, 1]
     assert {defense.coding for defense in built} == set(TRACK.codings)
 
 
 def test_an_option_for_one_of_the_defenses_holds_where_that_one_runs(tmp_path: Path) -> None:
-    request = base("quantized-ptq,quantized", "robustness-v1", quantized__tuning_epochs="3")
-    planned = plan("robustness", request, "", (), tmp_path)
+    request = base("surrogate-training,quantized", "robustness-v1", quantized__tuning_epochs="3")
+    planned = plan("robustness", request, "surrogate-training,quantized", ["coding=direct"], tmp_path)
     with_it = [p.place.bits for p in planned.points if "quantized.tuning_epochs" in p.request.settings.passed]
-    assert with_it == [8, 4, 2, 1] * 4
+    assert with_it == [None, 8, 4, 2, 1]
+    without = [[c.name for c in p.request.compared] for p in planned.points]
+    assert without == [["surrogate-training", "quantized"], *[["quantized"]] * 4]
 
 
 def test_a_coding_that_a_defense_does_not_take_is_a_reason_and_no_error(tmp_path: Path) -> None:
@@ -113,7 +112,7 @@ def test_another_axis_multiplies_the_grid_and_is_said_in_titles_and_folders(tmp_
 
 def test_the_tracks_own_axes_are_narrowed_and_several_are_added(tmp_path: Path) -> None:
     overs = ["bits=none,2", "coding=phase", "firing_threshold=0.5,1", "leak=1,0.9"]
-    planned = plan("robustness", base("quantized-ptq,quantized", "robustness-v1"), "", overs, tmp_path)
+    planned = plan("robustness", base("quantized", "robustness-v1"), "", overs, tmp_path)
     assert len(planned.points) == len(planned.places) == 8
     assert [(p.place.bits, p.place.words) for p in planned.points[:3]] == [
         (None, {"firing_threshold": "0.5", "leak": "1"}),
@@ -136,7 +135,7 @@ def test_the_tracks_own_axes_are_narrowed_and_several_are_added(tmp_path: Path) 
 )
 def test_an_axis_that_makes_no_grid_is_refused(overs: list[str], said: str, tmp_path: Path) -> None:
     with pytest.raises(AuditError, match=said):
-        plan("robustness", base("quantized-ptq,quantized", "robustness-v1"), "", overs, tmp_path)
+        plan("robustness", base("quantized", "robustness-v1"), "", overs, tmp_path)
 
 
 def test_settings_of_a_profile_give_way_to_those_that_are_passed(
@@ -144,7 +143,7 @@ def test_settings_of_a_profile_give_way_to_those_that_are_passed(
 ) -> None:
     track = replace(TRACK, by_profile={"smoke": {"attack.images": "7", "defense.leak": "0.7", "evasion.steps": "3"}})
     monkeypatch.setattr("audit.tracks.TRACKS", {"robustness": track})
-    request = base("quantized-ptq,quantized", "robustness-v1", evasion__steps="4")
+    request = base("quantized", "robustness-v1", evasion__steps="4")
     planned = plan("robustness", request, "", ["leak=1,0.9"], tmp_path)
     passed = planned.points[0].request.settings.passed
     assert (passed["attack.images"], passed["evasion.steps"], passed["defense.leak"]) == ("7", "4", "1")

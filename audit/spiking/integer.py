@@ -94,7 +94,11 @@ class Emulation:
     @torch.no_grad()
     def run(self, x: Tensor, generator: torch.Generator | None = None) -> Run:
         """The same with what happened on the way; the generator gives the spikes that the network itself would see."""
-        train = self.encoder(x, self.time_steps, generator, 0, self.time_steps)
+        return self.run_coded(self.encoder(x, self.time_steps, generator, 0, self.time_steps))
+
+    @torch.no_grad()
+    def run_coded(self, train: Tensor) -> Run:
+        """The same of what the encoder made, [T, B, C, H, W] on the CPU."""
         names = [name for name, layer in self.layers if isinstance(layer, _Neuron)]
         potentials: dict[str, Tensor] = {}
         spikes: dict[str, list[Tensor]] = {name: [] for name in names}

@@ -1,7 +1,8 @@
 """What the quantisation paper concludes in words, each answered by the networks that were measured."""
 
+import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -10,38 +11,73 @@ from scipy.special import stdtrit
 from audit.suites import STRENGTHS
 from leaderboards.cells import Cell, Column, Footnotes, Number, Table, Words
 from leaderboards.paper.measured import finished
-from leaderboards.quantization.measured import BEFORE, CODINGS, Measured, not_run, paper_column, read, remarks, subject
+from leaderboards.quantization.grids import ATTACKED_SPIKES
+from leaderboards.quantization.measured import CODINGS, NOT_RUN, Measured, paper_column, read, remarks, subject
 from leaderboards.quantization.published import Published
 from leaderboards.robustness import CLEAN_SPIKES, LOSS, Target, variation
+from leaderboards.tracks import FULL_PRECISION
 
-AFTER = "Q2"
-# Of sparsity, in the paper's order: what its value is of a network, and how a sparser one's stands to another's.
-THRESHOLD, BITS, CODING = "a higher threshold", "fewer bits", "a sparser coding"
+DIRECT = "direct"
+# The paper's factors of sparsity in its order of influence; what makes a network the sparser one by each.
+FACTORS: Mapping[str, str] = {"threshold": "a higher threshold", "bits": "fewer bits", "coding": "a sparser coding"}
+STRUCTURAL = ("coding", "bits", "firing_threshold", "threshold_scale")
 DEFINED = (
-    "Answers: 'confirmed' and 'not confirmed' where the two intervals are apart; 'not separated' where they are not. "
-    "A mean of accuracy losses has the mean of their intervals' ends as its own, since all are of the same images; a "
-    "sum of ranges has what the widest intervals leave possible.",
-    "The paper does not say how the influence of a factor was computed. Here: of every two measured networks that "
-    "differ in that factor alone (thresholds and bits: all pairs; coding: direct and another one), how much the "
-    "accuracy loss to FGSM changes from the denser to the sparser, as a mean over the three strengths; its size and "
-    "its sign, with a Student t 95 % interval over the pairs, which share networks and are not independent.",
+    "Answers: 'confirmed' and 'not confirmed' where the two intervals are apart, 'not separated' where they are not or "
+    "one has none. Each is given for the accuracy loss and for the share of the clean accuracy that is lost; where the "
+    "two differ, both are said. A mean of losses has the mean of their intervals' ends as its own, since all are of "
+    "the same images; a sum of ranges has what the widest intervals leave possible. Compared are only networks that "
+    "every side has, alike in all settings but the one in question.",
+    "The paper does not say how the influence of a factor was computed. Here: of networks alike in all the rest, the "
+    "mean accuracy loss to FGSM over the three strengths at the sparsest (the highest threshold; the fewest bits; the "
+    "mean of rate, phase and latency coding) minus that at the densest; its size and its sign, with a Student t 95 % "
+    "interval over these groups, none of which share a network. All share the test images.",
 )
 
 
 @dataclass(frozen=True)
+class Network:
+    """What is compared of a target; ``coding`` is the paper's word, ``rest`` every setting but the three factors."""
+
+    target: Target
+    coding: str
+    bits: float
+    threshold: float
+    rest: str
+
+    def without(self, *factors: str) -> tuple[object, ...]:
+        """What it has in common with those that differ in ``factors`` alone."""
+        return (self.rest, *(getattr(self, factor) for factor in FACTORS if factor not in factors))
+
+    def loss(self, levels: float, relative: bool) -> Number:
+        number = read(self.target, levels, LOSS)
+        assert isinstance(number, Number)
+        return _scaled(number, 1 / (self.target.accuracy().value or 1.0)) if relative else number
+
+    def mean_loss(self, relative: bool) -> float:
+        losses = [self.loss(levels, relative).value for levels in STRENGTHS.values()]
+        return math.fsum(loss for loss in losses if loss is not None) / len(losses)
+
+    def spikes(self) -> float | None:
+        cell = read(self.target, STRENGTHS["II"], CLEAN_SPIKES)
+        return cell.value if isinstance(cell, Number) else None
+
+
+@dataclass(frozen=True)
 class Side:
-    """What is compared, and its value."""
+    """What is compared, and its value by the loss and by the share of accuracy."""
 
     name: str
-    number: Number
+    loss: Number
+    share: Number
 
 
 def claims(found: Measured, paper: Published) -> Table:
     """A row for each claim, stage and strength; what the runs at hand cannot answer says so."""
+    networks, dropped = _networks(found)
     rows = [
         row
         for claim in (_direct_is_worst, _variation_grows, _order_of_influence, _sparser_is_more_robust)
-        for row in claim(found, paper)
+        for row in claim(networks, paper)
     ]
     columns = (
         Column("claim of the paper"),
@@ -53,161 +89,204 @@ def claims(found: Measured, paper: Published) -> Table:
         Column("answer"),
     )
     title = f"Claims of the quantisation paper: {subject(found)}"
-    below = remarks(found, paper, paper.table_2.network, paper.claims.source, (*paper.claims.notes, *DEFINED))
+    left_out = [f"Left out: {'; '.join(dropped)}."] if dropped else []
+    notes = (*paper.claims.notes, *left_out, *DEFINED)
+    below = remarks(found, paper, paper.table_2.network, paper.claims.source, notes)
     return finished("quantization-claims", title, columns, rows, Footnotes(), below)
 
 
-def _direct_is_worst(found: Measured, paper: Published) -> Iterator[tuple[Cell, ...]]:
+def _networks(found: Measured) -> tuple[list[Network], list[str]]:
+    """Those that can be compared, and why others cannot: no value, or too little accuracy to lose any."""
+    networks: list[Network] = []
+    dropped: list[str] = []
+    for word, known in CODINGS.items():
+        coder = next((own for own in known if any(target.coding == own for target in found.targets)), None)
+        for target in (target for target in found.targets if target.coding == coder):
+            own = f"{target.name}, {target.coding} coding, {target.bits:g} bit, threshold {target.structure[0]:g}"
+            accuracy, chance = target.accuracy(), 1 / len(target.record.dataset.classes)
+            cells = [read(target, levels, LOSS) for levels in STRENGTHS.values()]
+            if any(not isinstance(cell, Number) or cell.value is None for cell in cells):
+                dropped.append(f"{own} (no loss at every strength)")
+            elif accuracy.value is None or (accuracy.low if accuracy.low is not None else accuracy.value) <= chance:
+                dropped.append(f"{own} (accuracy not above chance: nothing to lose)")
+            else:
+                rest = {k: v for k, v in target.first.settings.items() if k not in STRUCTURAL}
+                text = json.dumps([target.name, *target.structure[1:], rest], sort_keys=True, default=str)
+                networks.append(Network(target, word, target.bits, target.structure[0], text))
+    return networks, dropped
+
+
+def _direct_is_worst(networks: Sequence[Network], paper: Published) -> Iterator[tuple[Cell, ...]]:
     said = "direct coding is the least robust"
-    for stage, words in paper.stages.items():
+    for words, before in zip(paper.stages.values(), (True, False), strict=True):
+        own = [network for network in networks if (network.bits == FULL_PRECISION) == before]
+        by_coding = {word: {n.without("coding"): n for n in own if n.coding == word} for word in CODINGS}
+        common = set.intersection(*(set(group) for group in by_coding.values()))
         for name, levels in STRENGTHS.items():
             where = f"loss to FGSM {name}, {words}"
-            means = [Side(coding, _mean(_losses(found.all_of(coding, stage), levels))) for coding in CODINGS]
-            known = [side for side in means[1:] if side.number.value is not None]
-            if means[0].number.value is None or not known:
-                yield _unknown(said, where, "yes")
+            if not common:
+                yield _unanswered(said, where, "yes")
                 continue
-            other = max(known, key=lambda side: side.number.value or 0)
-            yield _compared(said, where, "yes", means[0], other)
+            one, *others = [
+                Side(word, *(_mean([group[at].loss(levels, share) for at in common]) for share in (False, True)))
+                for word, group in by_coding.items()
+            ]
+            yield _row(
+                said, where, "yes", one, max(others, key=lambda side: side.loss.value or 0), _verdict(one, others)
+            )
 
 
-def _variation_grows(found: Measured, paper: Published) -> Iterator[tuple[Cell, ...]]:
+def _variation_grows(networks: Sequence[Network], paper: Published) -> Iterator[tuple[Cell, ...]]:
     """Sums over codings and strengths of the largest minus the smallest over the parameter sets."""
     said = "quantisation widens the variation over parameters"
-    bits = sorted({target.bits for coding in CODINGS for target in found.all_of(coding, AFTER)}, reverse=True)
-    losses: tuple[Callable[[Target], Cell], ...] = tuple(
-        lambda target, levels=levels: read(target, levels, LOSS)  # type: ignore[misc]
-        for levels in STRENGTHS.values()
-    )
-    spikes = (lambda target: read(target, STRENGTHS["II"], CLEAN_SPIKES),)
-    for what, readers, printed in (
-        ("of accuracy loss", losses, paper.claims.loss_variation),
-        ("of spikes per neuron", spikes, paper.claims.spike_variation),
+    for what, column, printed in (
+        ("accuracy loss", LOSS, paper.claims.loss_variation),
+        ("spikes per neuron under FGSM", ATTACKED_SPIKES, paper.claims.spike_variation),
     ):
-        for width in bits or [math.nan]:
-            where = what if math.isnan(width) else f"{what}, {width:g} bit"
-            sides = [_ranges(found, stage, readers, width) for stage in (AFTER, BEFORE)]
-            if any(side is None for side in sides):
-                yield _unknown(said, where, f"+{printed:g} %")
+        widths = sorted({n.bits for n in networks if n.bits != FULL_PRECISION}, reverse=True)
+        for bits in (*widths, *(() if widths else (None,))):
+            where = f"variation of {what}" + ("" if bits is None else f", {bits:g} bit")
+            sides = None if bits is None else _ranges(networks, bits, column)
+            if sides is None:
+                yield _unanswered(said, where, f"+{printed:g} %")
                 continue
-            after, before = (side for side in sides if side is not None)
-            row = _compared(said, where, f"+{printed:g} %", Side(AFTER, after), Side(BEFORE, before))
-            assert after.value is not None
-            grown = f"{after.value / before.value - 1:+.0%}; " if before.value else ""
-            answer = row[-1]
-            assert isinstance(answer, Words)
-            yield (*row[:-1], replace(answer, text=grown + answer.text))
+            after, before = (Side(name, one, one) for name, one in zip(("quantised", "before"), sides, strict=True))
+            grown = f"{(after.loss.value or 0) / before.loss.value - 1:+.0%}; " if before.loss.value else ""
+            yield _row(said, where, f"+{printed:g} %", after, before, grown + _verdict(after, [before]))
 
 
-def _ranges(found: Measured, stage: str, readers: Sequence[Callable[[Target], Cell]], width: float) -> Number | None:
-    """None where a coding was not run with several parameter sets."""
-    ranges: list[Number] = []
-    for coding in CODINGS:
-        group = [t for t in found.all_of(coding, stage) if stage == BEFORE or t.bits == width]
-        if len({target.structure for target in group}) < 2:
+def _ranges(networks: Sequence[Network], bits: float, column: Column) -> tuple[Number, Number] | None:
+    """After and before, over the parameter sets that both have; None where a coding has less than two of them."""
+    sums: list[list[Number]] = [[], []]
+    for word in CODINGS:
+        by_bits = [
+            {(n.threshold, n.rest): n for n in networks if (n.coding, n.bits) == (word, width)}
+            for width in (bits, FULL_PRECISION)
+        ]
+        common = set(by_bits[0]) & set(by_bits[1])
+        if len(common) < 2:
             return None
-        for reader in readers:
-            cells = [reader(target) for target in group]
-            ranges.append(variation([cell for cell in cells if isinstance(cell, Number)]))
-    if any(one.value is None for one in ranges):
+        for group, total in zip(by_bits, sums, strict=True):
+            for levels in STRENGTHS.values():
+                cells = [read(group[at].target, levels, column) for at in common]
+                total.append(variation([cell for cell in cells if isinstance(cell, Number)]))
+    if any(one.value is None for total in sums for one in total):
         return None
-    total = [math.fsum(getattr(one, part) or 0.0 for one in ranges) for part in ("value", "low", "high")]
-    return Number(total[0], ranges[0].unit, total[1], total[2], "sum of the widest 95 % intervals", ranges[0].n)
+    after, before = (_summed(total) for total in sums)
+    return after, before
 
 
-def _order_of_influence(found: Measured, paper: Published) -> Iterator[tuple[Cell, ...]]:
+def _order_of_influence(networks: Sequence[Network], paper: Published) -> Iterator[tuple[Cell, ...]]:
     said = "threshold > bits > coding in influence"
-    sizes = [(name, [abs(change) for change in changes]) for name, changes in _changes(found)]
-    for (larger, some), (smaller, others) in combinations(sizes, 2):
-        where = f"{larger} > {smaller}"
-        if not some or not others:
-            yield _unknown(said, where, "yes")
+    for larger, smaller in combinations(FACTORS, 2):
+        sides = [
+            Side(FACTORS[f], *(_over_groups([abs(c) for c in _changes(networks, f, share)]) for share in (False, True)))
+            for f in (larger, smaller)
+        ]
+        where = f"change of the loss, {larger} > {smaller}"
+        if any(side.loss.value is None for side in sides):
+            yield _unanswered(said, where, "yes")
             continue
-        yield _compared(said, where, "yes", Side(larger, _over_pairs(some)), Side(smaller, _over_pairs(others)))
+        yield _row(said, where, "yes", sides[0], sides[1], _verdict(sides[0], sides[1:]))
 
 
-def _sparser_is_more_robust(found: Measured, paper: Published) -> Iterator[tuple[Cell, ...]]:
+def _sparser_is_more_robust(networks: Sequence[Network], paper: Published) -> Iterator[tuple[Cell, ...]]:
     """What each factor changes, against nothing: a loss that falls is a gain."""
-    for name, changes in _changes(found):
-        said, where = "what is sparser is more robust", f"change of the loss by {name}"
-        if not changes:
-            yield _unknown(said, where, "yes")
+    said = "what is sparser is more robust"
+    nothing = Number(0.0, "fraction", 0.0, 0.0, "nothing", signed=True)
+    for factor, words in FACTORS.items():
+        side = Side(words, *(_over_groups(_changes(networks, factor, share)) for share in (False, True)))
+        if side.loss.value is None:
+            yield _unanswered(said, f"change of the loss by {words}", "yes")
             continue
-        nothing = Number(0.0, "fraction", 0.0, 0.0, "nothing", signed=True)
-        yield _compared(said, where, "yes", Side("no change", nothing), Side(name, _over_pairs(changes)), swap=True)
+        spikes = _changes(networks, factor, of=Network.spikes)
+        more = math.fsum(spikes) / len(spikes) if spikes else 0.0
+        where = f"change of the loss by {words} ({more:+.2f} spikes per neuron)"
+        answer = _verdict(Side("no change", nothing, nothing), [side])
+        yield _row(said, where, "yes", side, Side("no change", nothing, nothing), answer if more < 0 else "not sparser")
 
 
-def _changes(found: Measured) -> list[tuple[str, list[float]]]:
-    """By factor, the change of the loss from the denser to the sparser of two networks alike in all the rest."""
-    networks: list[tuple[float, float, str, tuple[float, ...], float]] = []
-    for coding in CODINGS:
-        for stage in (BEFORE, AFTER):
-            for target in found.all_of(coding, stage):
-                losses = [number.value for levels in STRENGTHS.values() for number in _losses([target], levels)]
-                if losses and None not in losses:
-                    mean = math.fsum(loss for loss in losses if loss is not None) / len(losses)
-                    networks.append((target.structure[0], target.bits, coding, target.structure[1:], mean))
-    changes: dict[str, list[float]] = {THRESHOLD: [], BITS: [], CODING: []}
-    for one, other in combinations(networks, 2):
-        differs = [a != b for a, b in zip(one[:4], other[:4], strict=True)]
-        if differs == [True, False, False, False]:
-            denser, sparser = sorted((one, other), key=lambda network: network[0])
-            changes[THRESHOLD].append(sparser[4] - denser[4])
-        elif differs == [False, True, False, False]:
-            denser, sparser = sorted((one, other), key=lambda network: -network[1])
-            changes[BITS].append(sparser[4] - denser[4])
-        elif differs == [False, False, True, False] and "direct" in (one[2], other[2]):
-            denser, sparser = (one, other) if one[2] == "direct" else (other, one)
-            changes[CODING].append(sparser[4] - denser[4])
-    return list(changes.items())
+def _changes(
+    networks: Sequence[Network],
+    factor: str,
+    relative: bool = False,
+    of: Callable[[Network], float | None] | None = None,
+) -> list[float]:
+    """Of every group that differs in ``factor`` alone: at its sparsest minus at its densest."""
+    value = of or (lambda network: network.mean_loss(relative))
+    groups: dict[tuple[object, ...], list[Network]] = {}
+    for network in networks:
+        groups.setdefault(network.without(factor), []).append(network)
+    changes: list[float] = []
+    for group in groups.values():
+        if factor == "coding":
+            ends = [[n for n in group if n.coding == DIRECT], [n for n in group if n.coding != DIRECT]]
+            whole = len(group) == len(CODINGS)
+        else:
+            ordered = sorted(group, key=lambda n: n.threshold if factor == "threshold" else -n.bits)
+            ends, whole = [ordered[:1], ordered[-1:]], len(group) > 1
+        values = [[v for n in end if (v := value(n)) is not None] for end in ends]
+        if whole and all(values):
+            dense, sparse = (math.fsum(end) / len(end) for end in values)
+            changes.append(sparse - dense)
+    return changes
 
 
-def _over_pairs(values: Sequence[float]) -> Number:
+def _over_groups(values: Sequence[float]) -> Number:
+    """The mean; with no interval where nothing was seen of how they spread."""
+    if not values:
+        return Number.absent("fraction", "not-applicable", "not run")
     mean = math.fsum(values) / len(values)
-    if len(values) == 1:
-        return Number(mean, "fraction", interval="one pair", n=1, signed=True)
-    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+    deviation = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1)) if len(values) > 1 else 0.0
+    if math.isclose(deviation, 0, abs_tol=1e-12):
+        same = "one group" if len(values) == 1 else f"the same in all {len(values)} groups"
+        return Number(mean, "fraction", interval=same, n=len(values), signed=True)
     half = float(stdtrit(len(values) - 1, 0.975)) * deviation / math.sqrt(len(values))
-    interval = f"Student t 95 % over {len(values)} pairs"
+    interval = f"Student t 95 % over {len(values)} groups"
     return Number(mean, "fraction", mean - half, mean + half, interval, len(values), signed=True)
 
 
-def _losses(targets: Sequence[Target], levels: float) -> list[Number]:
-    return [cell for target in targets if isinstance(cell := read(target, levels, LOSS), Number)]
-
-
 def _mean(numbers: Sequence[Number]) -> Number:
-    """Without a value where there is none, or one has none."""
-    if not numbers or any(number.value is None for number in numbers):
-        return Number.absent("fraction", "not-applicable", "not every network has a value")
+    total = _summed(numbers)
+    return replace(_scaled(total, 1 / len(numbers)), interval=f"mean of {len(numbers)} intervals")
+
+
+def _summed(numbers: Sequence[Number]) -> Number:
+    """Its interval is what the ends of all intervals leave possible; none where one has none."""
     ends: list[float | None] = []
     for part in ("value", "low", "high"):
         values = [getattr(number, part) for number in numbers]
-        ends.append(None if None in values else math.fsum(values) / len(values))
-    return Number(ends[0], numbers[0].unit, ends[1], ends[2], f"mean of {len(numbers)} intervals", numbers[0].n)
+        ends.append(None if None in values else math.fsum(values))
+    return Number(ends[0], numbers[0].unit, ends[1], ends[2], f"sum of {len(numbers)} intervals", numbers[0].n)
 
 
-def _compared(said: str, where: str, printed: str, one: Side, other: Side, swap: bool = False) -> tuple[Cell, ...]:
-    """The claim holds where ``one`` is the larger; ``swap`` shows the other side first."""
-    answer = "not separated"
-    if None not in (one.number.low, one.number.high, other.number.low, other.number.high):
-        assert one.number.low is not None
-        assert other.number.low is not None
-        if one.number.low > (other.number.high or 0.0):
-            answer = "confirmed"
-        elif (one.number.high or 0.0) < other.number.low:
-            answer = "not confirmed"
-    first, second = (other, one) if swap else (one, other)
+def _scaled(number: Number, by: float) -> Number:
+    value, low, high = (None if end is None else by * end for end in (number.value, number.low, number.high))
+    return replace(number, value=value, low=low, high=high)
+
+
+def _verdict(one: Side, others: Sequence[Side]) -> str:
+    """Whether ``one`` is larger than all of ``others``, by the loss and by the share of accuracy."""
+    by_loss = _apart(one.loss, [side.loss for side in others])
+    by_share = _apart(one.share, [side.share for side in others])
+    return by_loss if by_loss == by_share else f"by loss {by_loss}, by share of accuracy {by_share}"
+
+
+def _apart(one: Number, others: Sequence[Number]) -> str:
+    if one.low is None or one.high is None or any(other.low is None or other.high is None for other in others):
+        return "not separated"
+    if all(one.low > other.high for other in others if other.high is not None):
+        return "confirmed"
     return (
-        Words(said),
-        Words(where if swap else f"{where}: {first.name}"),
-        Words(printed),
-        first.number,
-        Words(second.name),
-        second.number,
-        Words(answer),
+        "not confirmed" if any(one.high < other.low for other in others if other.low is not None) else "not separated"
     )
 
 
-def _unknown(said: str, where: str, printed: str) -> tuple[Cell, ...]:
-    return (Words(said), Words(where), Words(printed), not_run(), Words("-"), not_run(), Words("not answered"))
+def _row(said: str, where: str, printed: str, one: Side, other: Side, answer: str) -> tuple[Cell, ...]:
+    names = Words(f"{where}: {one.name}"), Words(printed), one.loss, Words(other.name), other.loss
+    return (Words(said), *names, Words(answer))
+
+
+def _unanswered(said: str, where: str, printed: str) -> tuple[Cell, ...]:
+    nothing = Words(NOT_RUN, missing=True)
+    return (Words(said), Words(where), Words(printed), nothing, Words("-"), nothing, Words("not answered"))

@@ -85,7 +85,7 @@ class Measured:
         return means[0] if means else None
 
     def unmatched(self, known: Sequence[Structure]) -> Iterator[Structure]:
-        """Parameters that stand beside no triple."""
+        """Parameters that no triple stands beside: none can mean them, or another reading of it was run as well."""
         taken = {self.beside(triple, known) for triple in known}
         yield from (structure for structure in self.structures if structure not in taken)
 

@@ -15,7 +15,8 @@ RATIOS = (
 )
 DEFINED = (
     "Measured: NSR is the squared distance of spike counts under FGSM to the clean ones by the square of the clean "
-    "ones, summed over images, with the same random numbers; its root is the relative size of the change."
+    "ones, summed over images, with the same random numbers; its root is the relative size of the change. Spikes that "
+    "only move in time change no count: under latency coding the ratio of the coded input says little."
 )
 EMULATED = (
     "Measured, hardware level: the same network computed in whole numbers (audit.spiking.integer: weights of 8 bits, "

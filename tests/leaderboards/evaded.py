@@ -47,6 +47,8 @@ def target(
     name: str = "",
     more: float = 0.0,
     losses: Mapping[str, float | None] | None = None,
+    spikes: float = 1.0,
+    accuracy: float = 0.9,
 ) -> DefenseResult:
     """``more``: added to every loss; ``losses``: by label, instead."""
     threshold, gain, leak = structure
@@ -57,9 +59,9 @@ def target(
     for entry in SUITES["robustness-v1"].entries:
         kind, _, strength = (entry.variant or "").rpartition(" ")
         value: float | None = LOSSES[strength] + EXTRA[kind or entry.attack] + more
-        attacks.append(attacked(entry, (losses or {}).get(entry.label, value)))
+        attacks.append(attacked(entry, (losses or {}).get(entry.label, value), spikes))
     own = name or ("conversion" if bits is None else "quantized")
-    found = defense(own, 0.9, attacks, requested=True, notes={"bits per weight": bits} if bits else {})
+    found = defense(own, accuracy, attacks, requested=True, notes={"bits per weight": bits} if bits else {})
     size = number("model size", 1000.0 * (bits or 32), "bits", "lower is better")
     hashes = {"target_hash": f"{abs(hash((own, bits, *structure))):064x}"[:64], "layers_hash": coding}
     return found.model_copy(update={"settings": settings, "size": size, **hashes})

@@ -19,6 +19,6 @@ def test_commands_that_run_at_once_make_every_stage_once_and_the_same_record(num
     assert all(told(record) == told(records[0]) for record in records)
     made = [line.key for record in records for line in record.stages if not line.cached]
     assert len(made) == len(set(made))
-    for record in records:
-        assert {line.key for line in record.stages} == set(made)
+    # What is needed for a target alone (synthetic images) is in the record of the one that made it.
+    assert all({line.key for line in record.stages} <= set(made) for record in records)
     assert left_behind(tmp_path) == []

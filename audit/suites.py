@@ -114,6 +114,21 @@ TRACKS: Mapping[str, Track] = {
         ("direct", "unsigned-rate", "phase", "latency"),
         (None, 8, 4, 2, 1),
         {"data.normalisation": "unit"},
+        {
+            "small": {
+                "data.train_images": "10000",
+                "data.evaluator_fraction": "0.2",
+                "teacher.width": "0.125",
+                "defense.time_steps": "8",
+                "defense.training_epochs": "8",
+                "defense.tuning_epochs": "2",
+                "attack.images": "100",
+                "evasion.steps": "5",
+                "evasion.widths": "2",
+                "evasion.shapes": "arctan",
+                "square-evasion.queries_per_image": "30",
+            }
+        },
     )
 }
 

@@ -242,6 +242,19 @@ def test_a_second_defense_on_the_same_teacher_trains_nothing_again(tmp_path: Pat
     assert list(again.record.measurements()) == list(second.record.measurements())
 
 
+def test_one_defense_more_on_a_warm_store_costs_its_own_stages_only(tmp_path: Path) -> None:
+    tiny_run(tmp_path, "none,weight-normalization,conversion")
+    more = _made(tiny_run(tmp_path, "none,weight-normalization,conversion,rmp-snn"))
+    assert [name for name, cached in more.items() if not cached] == [
+        "target: rmp-snn",
+        "evaluation: rmp-snn",
+        "attack: reconversion on rmp-snn",
+        "observation: reconversion on rmp-snn",
+        "measurements: reconversion on rmp-snn",
+        "gradients: rmp-snn",
+    ]
+
+
 def test_a_changed_setting_makes_again_what_depends_on_it_and_no_more(tiny_store: Path) -> None:
     tiny_run(tiny_store, "data-free-conversion")
     steps = _made(tiny_run(tiny_store, "data-free-conversion", defense__time_steps="9"))

@@ -86,6 +86,8 @@ def test_a_run_that_is_killed_again_and_again_gives_the_record_of_one_that_is_no
             process.kill()
             process.join()
             done += 1
+            if (out / "record.json").exists():  # killed between its last file and its end: the run is there
+                break
         assert told(Record.read(out / "record.json")) == told(expected)
         found = np.load(out / "scores.npz")
         assert sorted(found) == sorted(scores)

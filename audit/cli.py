@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -134,7 +135,7 @@ def list_(
     if with_settings:
         listing = {"settings": all_settings()}
     if as_json:
-        out_console.print_json(json.dumps(listing))
+        _print_json(listing)
         return
     for kind, entries in listing.items():
         table = RichTable(title=kind, title_justify="left", show_header=False, box=None, title_style="bold")
@@ -194,13 +195,18 @@ def _execute(
         finished = run(request, kept, monitor, made)
         write_run(finished, folder)
     if as_json:
-        out_console.print_json(json.dumps(_summary(finished.record, folder)))
+        _print_json(_summary(finished.record, folder))
     if as_json or quiet:
         return
     for name in readable(finished.record):
         print_table(build(finished.record, name))
     out_console.print(headline(finished.record), style="bold", highlight=False, markup=False)
     out_console.print(f"report   {folder / 'report.html'}\nrecord   {folder / 'record.json'}", highlight=False)
+
+
+def _print_json(value: object) -> None:
+    """As it is: a console colours it where it is told to, and then it is no JSON."""
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")
 
 
 def _summary(record: "Record", folder: Path) -> dict[str, Any]:

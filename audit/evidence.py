@@ -30,7 +30,7 @@ from audit.robustness import victims
 from audit.settings import Settings
 from audit.spiking.files import build, describe, weights
 from audit.spiking.network import SpikingNetwork
-from audit.store import Artifact, hash_tensors
+from audit.store import Artifact, Unusable, hash_tensors
 from audit.workshop import Workshop, code
 
 log = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ def attack(
             artifact.document["notes"] = plain_json(context.notes)
         except NotApplicable as reason:  # it depends on what the key holds, and is stored like any evidence
             return Artifact(document={NOTHING: str(reason)})
-        except OutOfTime:
+        except (OutOfTime, Unusable):  # no fault of the attack
             raise
         except Exception as error:  # an attack is anybody's code: whatever it raises is its result
             raise AttackFailed(f"{type(error).__name__}: {error}") from error

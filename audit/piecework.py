@@ -27,7 +27,10 @@ _KEPT = 4
 def begin(store: Store | str, threads: int) -> None:
     """What a process is like before its first piece. ``store``: or its address."""
     global _store
-    logging.disable(logging.WARNING)  # what there is to say is said once, where the run is put together
+    # What there is to say of a result is said once, where the run is put together; of a file, by who found it.
+    logging.getLogger("audit").setLevel(logging.ERROR)
+    for own in ("store", "remote_store", "checkpoints"):
+        logging.getLogger(f"audit.{own}").setLevel(logging.WARNING)
     _store = open_store(store) if isinstance(store, str) else store
     _requests.clear()
     _seeds.clear()

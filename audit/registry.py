@@ -11,7 +11,9 @@ import pkgutil
 import re
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -91,9 +93,16 @@ class Component(Generic[C]):
         return _again, (self.kind, str(self.source) if own else self.name, self.variant, dict(self.presets))
 
     def code_hash(self) -> str:
-        """sha256 over the sources of the class and of the classes that it extends."""
-        files = {Path(inspect.getfile(base)) for base in self.factory.__mro__ if base is not object}
-        return hashlib.sha256(b"\0".join(path.read_bytes() for path in sorted(files))).hexdigest()
+        """sha256 over the sources of the class and of the classes that it extends, as they were when it was registered:
+        what becomes of the files while it runs is no part of what it makes."""
+        return code_hash(self.factory)
+
+
+@cache
+def code_hash(factory: type[Any]) -> str:
+    """Of the files as they are at the first call."""
+    files = {Path(inspect.getfile(base)) for base in factory.__mro__ if base is not object}
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in sorted(files))).hexdigest()
 
 
 @dataclass
@@ -116,6 +125,8 @@ class Registry(Generic[C]):
         if taken is not None and taken.source != component.source:
             raise AuditError(f"two {self.kind}s are named '{name}': {taken.origin} and {component.origin}")
         self.components[name] = component
+        with suppress(OSError, TypeError):  # of a class without a file it is asked for when it is needed
+            component.code_hash()
 
     def component(self, name: str, factory: type[C], origin: str | None = None) -> Component[C]:
         """The class as a component, not registered. Raises AuditError where it is not of this kind."""

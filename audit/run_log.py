@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -53,6 +54,11 @@ class _File(logging.FileHandler):
         self.stages |= record.getMessage() == STAGE
         super().emit(record)
 
+    def handleError(self, record: logging.LogRecord) -> None:
+        """A log that cannot be written to, as on a full disk, ends; the run does not."""
+        logging.getLogger(PACKAGE).removeHandler(self)
+        log.warning("the log %s ends here: %s", self.baseFilename, sys.exc_info()[1])
+
 
 @contextmanager
 def kept_log(path: Path, asked: bool) -> Iterator[None]:
@@ -75,7 +81,8 @@ def kept_log(path: Path, asked: bool) -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)
-        handler.close()
+        with suppress(OSError):  # what was not written yet, on a full disk
+            handler.close()
         if not asked and not handler.stages:
             with suppress(OSError):
                 path.unlink()

@@ -5,7 +5,7 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,17 +88,28 @@ class Store:
         return self.root / stage / f"{key}.safetensors"
 
     def get(self, stage: str, key: str) -> Artifact | None:
-        """The stored artifact, or None where there is none. A damaged file is reported, removed and counts as none."""
+        """The stored artifact, or None where there is none. A damaged file is reported, removed and counts as none.
+
+        Raises `Unusable` for a file that is there and cannot be opened: that is no damage.
+        """
         path = self.path(stage, key)
-        if not path.exists():
+        try:
+            with path.open("rb"):
+                pass
+        except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            raise Unusable(f"cannot read {path} of the store: {error.strerror or error}; pass --store PATH") from error
         try:
             artifact = read(path, stage, key)
             with suppress(OSError):  # for `prune`; a store that may only be read serves as well
                 os.utime(path)
         except DAMAGES as error:
             log.warning("stored %s %s is damaged (%s): it is made again", stage, path, error)
-            path.unlink(missing_ok=True)
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as refused:
+                raise self._unusable(refused) from refused
             return None
         return artifact
 
@@ -111,8 +122,7 @@ class Store:
             # One entry: safetensors writes several in no fixed order, and the same artifact shall be the same bytes.
             written = {"stage": stage, "key": key, "hash": artifact.hash(), "document": artifact.document}
             metadata = {"artifact": json.dumps(written, sort_keys=True)}
-            tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in artifact.tensors.items()}
-            save_file(tensors, written_to, metadata=metadata)
+            save_file(_apart(artifact.tensors), written_to, metadata=metadata)
             with written_to.open("rb") as file:
                 os.fsync(file.fileno())
             written_to.replace(path)
@@ -188,6 +198,17 @@ class Store:
             held.release()
 
 
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """On the CPU, no two of them on the same memory: a file keeps each for itself."""
+    made: dict[str, Tensor] = {}
+    known: set[int] = set()
+    for name, tensor in tensors.items():
+        own = tensor.detach().cpu().contiguous()
+        made[name] = own.clone() if own.untyped_storage().data_ptr() in known else own
+        known.add(own.untyped_storage().data_ptr())
+    return made
+
+
 # What reading a file that is not whole, or not what its place says, comes to.
 DAMAGES = (SafetensorError, KeyError, TypeError, ValueError, OSError)
 
@@ -221,16 +242,19 @@ def hash_tensors(tensors: dict[str, Tensor]) -> str:
     return total.hexdigest()
 
 
-def hash_sources(modules: Iterable[ModuleType | Path]) -> str:
-    """sha256 over the source files of modules and of whole packages: the code's part of a key."""
+def hash_sources(modules: Iterable[ModuleType | Path], content: Callable[[Path], bytes] = Path.read_bytes) -> str:
+    """sha256 over the source files of modules and of whole packages: the code's part of a key.
+
+    ``content`` of a file: by default what is there now.
+    """
     entries: list[tuple[str, bytes]] = []
     for module in modules:
         path = module if isinstance(module, Path) else Path(str(module.__file__))
         package = path.name == "__init__.py"
         files = [file for pattern in ("*.py", "*.cpp") for file in path.parent.rglob(pattern)] if package else [path]
         root = path.parent.parent if package else path.parent
-        entries += [(file.relative_to(root).as_posix(), file.read_bytes()) for file in files]
+        entries += [(file.relative_to(root).as_posix(), content(file)) for file in files]
     total = hashlib.sha256()
-    for name, content in sorted(entries):
-        total.update(name.encode() + b"\0" + content + b"\0")
+    for name, text in sorted(entries):
+        total.update(name.encode() + b"\0" + text + b"\0")
     return total.hexdigest()

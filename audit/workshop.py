@@ -126,10 +126,14 @@ def code(*parts: str) -> str:
     return digest([_sources(parts), engine()]) if "spiking" in parts else _sources(parts)
 
 
+# What this process computes with is what it has loaded, whatever becomes of the files while it runs.
+LOADED = {path: path.read_bytes() for pattern in ("*.py", "*.cpp") for path in ROOT.rglob(pattern)}
+
+
 @cache
 def _sources(parts: tuple[str, ...]) -> str:
-    """Read once: what this process computes with is what it has loaded."""
-    return hash_sources(ROOT / part / "__init__.py" if (ROOT / part).is_dir() else ROOT / part for part in parts)
+    files = [ROOT / part / "__init__.py" if (ROOT / part).is_dir() else ROOT / part for part in parts]
+    return hash_sources(files, lambda path: LOADED[path] if path in LOADED else path.read_bytes())
 
 
 class NotMade(Exception):

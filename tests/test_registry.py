@@ -1,5 +1,6 @@
 """The registry: ours, a package's and a file's components, found and refused the same way."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,7 +10,7 @@ import pytest
 
 from audit.contracts import Attack, DataAccess
 from audit.errors import AuditError
-from audit.registry import ATTACKS, DEFENSES, Registry
+from audit.registry import ATTACKS, DEFENSES, Registry, code_hash
 
 ATTACK = """
 from dataclasses import dataclass
@@ -205,6 +206,8 @@ def test_a_change_in_the_base_class_s_file_changes_the_code_hash(
     before = component.code_hash()
     assert component.code_hash() == before
     base.write_text(base.read_text() + "# changed\n")
+    assert component.code_hash() == before
+    code_hash.cache_clear()  # as the next process begins
     assert component.code_hash() != before
 
 
@@ -233,3 +236,25 @@ def test_what_needs_a_package_that_is_not_there_is_left_out_of_all_with_a_word(
     assert "needy" not in [c.name for c in DEFENSES.select("all")]
     assert "'needy' is left out of 'all': install no_such_package" in caplog.text
     assert [c.name for c in DEFENSES.select("needy")] == ["needy"]
+
+
+def test_a_component_is_known_by_the_code_that_was_loaded_and_not_by_what_became_of_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "changing.py"
+    path.write_text(
+        "from dataclasses import dataclass\n"
+        "from typing import ClassVar\n"
+        "from audit.contracts import DataAccess\n"
+        "from audit.registry import register_defense\n"
+        "@dataclass(frozen=True)\n"
+        "class Changing:\n"
+        "    data_access: ClassVar[DataAccess] = DataAccess.NONE\n"
+        "    def protect(self, teacher, context):\n"
+        "        return teacher\n"
+        "register_defense('changing', Changing)\n"
+    )
+    (component,) = DEFENSES.select(str(path))
+    path.write_text(path.read_text().replace("return teacher", "return None"))
+    loaded = component.code_hash()
+    path.write_text(path.read_text().replace("return None", "return teacher"))
+    assert component.code_hash() == loaded
+    assert loaded == hashlib.sha256(path.read_bytes()).hexdigest()

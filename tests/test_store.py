@@ -1,5 +1,6 @@
 """What is stored comes back bit for bit, under a key that nothing else has, or is made again."""
 
+import errno
 import logging
 import os
 from pathlib import Path
@@ -10,7 +11,8 @@ from safetensors.torch import save_file
 
 from audit import store as store_module
 from audit.errors import AuditError
-from audit.store import Artifact, Store, digest, hash_sources, hash_tensors
+from audit.run_log import kept_log, tell
+from audit.store import Artifact, Store, Unusable, digest, hash_sources, hash_tensors
 
 ARTIFACT = Artifact(
     {"a": torch.tensor([[1.5, float("nan")], [float("inf"), -0.0]]), "b": torch.arange(3, dtype=torch.uint8)},
@@ -255,3 +257,39 @@ def test_two_source_files_of_one_name_both_count(tmp_path: Path) -> None:
         changed = hash_sources(paths)
         assert changed != before
         before = changed
+
+
+def test_a_file_that_cannot_be_opened_is_no_damage_and_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path)
+    store.put("stage", "key", Artifact({"a": torch.ones(2)}))
+    path = store.path("stage", "key")
+
+    def refused(self: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(self))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", refused)
+        with pytest.raises(Unusable, match=r"cannot read .* of the store: Too many open files"):
+            store.get("stage", "key")
+    assert path.exists()
+    assert store.get("stage", "key") is not None
+
+
+def test_tensors_on_one_memory_are_kept_each_for_itself(tmp_path: Path) -> None:
+    one = torch.arange(6.0)
+    Store(tmp_path).put("stage", "key", Artifact({"one": one, "same": one.detach(), "view": one.view(2, 3)}))
+    found = Store(tmp_path).get("stage", "key")
+    assert found is not None
+    assert torch.equal(found.tensors["one"], found.tensors["same"])
+    assert torch.equal(found.tensors["view"], one.view(2, 3))
+
+
+def test_a_log_on_a_full_disk_ends_and_not_the_run(caplog: pytest.LogCaptureFixture) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    with kept_log(Path("/dev/full"), asked=True):
+        for n in range(3):
+            tell("stage", n=n)
+    assert [record.getMessage().split(":")[0] for record in caplog.records if record.levelno == logging.WARNING] == [
+        "the log /dev/full ends here"
+    ]

@@ -41,7 +41,7 @@ class Artifact:
 
 
 class Unusable(AuditError):
-    """The store cannot be written to, or not be shared."""
+    """The store cannot be read or written to, or not be shared."""
 
 
 @dataclass(frozen=True)

@@ -221,6 +221,13 @@ def formatted(value: float, unit: str, like: float) -> str:
     return text
 
 
+def student(values: Sequence[float]) -> tuple[float, float]:
+    """The mean of two values or more, and half the width of its Student t 95 % interval."""
+    mean = math.fsum(values) / len(values)
+    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+    return mean, float(stdtrit(len(values) - 1, 0.975)) * deviation / math.sqrt(len(values))
+
+
 def over_seeds(numbers: Sequence[Number], seeds: Sequence[int]) -> Number:
     """One seed: that measurement. Several: the mean and a Student t 95 % interval over the seeds.
 
@@ -244,12 +251,10 @@ def over_seeds(numbers: Sequence[Number], seeds: Sequence[int]) -> Number:
     values = [number.value for number in numbers if number.value is not None]
     mean = math.fsum(values) / len(values)
     uncut = [v if number.unclipped is None else number.unclipped for v, number in zip(values, numbers, strict=True)]
-    centre = math.fsum(uncut) / len(uncut)
-    deviation = math.sqrt(math.fsum((value - centre) ** 2 for value in uncut) / (len(uncut) - 1))
-    if deviation == 0:
+    centre, half = student(uncut)
+    if half == 0:
         same = f"the same under all {len(values)} seeds"
         return Number(mean, unit, interval=same, n=n, reason="; ".join(reasons) or None)
-    half = float(stdtrit(len(uncut) - 1, 0.975)) * deviation / math.sqrt(len(uncut))
     low, high = min(centre - half, mean), max(centre + half, mean)
     low, high = numbers[0].within(low), numbers[0].within(high)
     interval = f"Student t 95 % over {len(values)} seeds"

@@ -148,6 +148,21 @@ def test_the_exit_code_of_the_process_is_2_and_standard_output_is_empty(given: l
     assert done.stdout == ""
 
 
+def test_a_bad_checkpoint_interval_is_told_before_anything_is_made(
+    command: Command, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUDIT_CHECKPOINT_SECONDS", "often")
+    outcome = command("--defense", "none")
+    assert outcome.code == 2
+    assert "AUDIT_CHECKPOINT_SECONDS=often: a number of seconds, 0 or more" in one_line(outcome.err)
+    assert _left(elsewhere) == []
+
+
+def test_json_is_not_coloured_where_a_terminal_is_forced(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("audit.cli.out_console", Console(force_terminal=True, color_system="truecolor"))
+    assert "defenses" in json.loads(command("list", "--json").out)
+
+
 def test_help_is_no_error() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "audit", "--help"], cwd=ROOT, capture_output=True, text=True, check=False

@@ -166,6 +166,18 @@ def test_no_process_is_left(tmp_path: Path) -> None:
     assert set(multiprocessing.active_children()) == set(others)
 
 
+def test_a_process_tells_of_a_damaged_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    store, request = Store(tmp_path), tiny_request("none", "none")
+    run(request, store, SilentMonitor())
+    (kept,) = (one for one in store.kept() if one.stage == "teacher")
+    kept.path.write_bytes(kept.path.read_bytes()[:-1])
+    with workers(Crew(2, 1), store, torch.device("cpu")) as pool:
+        assert pool is not None
+        pool.spread([request], SilentMonitor())
+    assert f"stored teacher {kept.path} is damaged" in capfd.readouterr().err
+    assert store.get("teacher", kept.path.stem) is not None
+
+
 def test_the_shares() -> None:
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
     assert shares(3, 2, cpu) == Crew(3, 2)

@@ -6,10 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
-from scipy.special import stdtrit
-
 from audit.suites import STRENGTHS
-from leaderboards.cells import Cell, Column, Footnotes, Number, Table, Words
+from leaderboards.cells import Cell, Column, Footnotes, Number, Table, Words, student
 from leaderboards.paper.measured import finished
 from leaderboards.quantization.grids import ATTACKED_SPIKES
 from leaderboards.quantization.measured import CODINGS, NOT_RUN, Measured, paper_column, read, remarks, subject
@@ -18,6 +16,7 @@ from leaderboards.robustness import CLEAN_SPIKES, LOSS, Target, variation
 from leaderboards.tracks import FULL_PRECISION
 
 DIRECT = "direct"
+NOTHING = 1e-12  # what a difference of equal losses comes to in floating point
 # The paper's factors of sparsity in its order of influence; what makes a network the sparser one by each.
 FACTORS: Mapping[str, str] = {"threshold": "a higher threshold", "bits": "fewer bits", "coding": "a sparser coding"}
 STRUCTURAL = ("coding", "bits", "firing_threshold", "threshold_scale")
@@ -44,9 +43,9 @@ class Network:
     threshold: float
     rest: str
 
-    def without(self, *factors: str) -> tuple[object, ...]:
-        """What it has in common with those that differ in ``factors`` alone."""
-        return (self.rest, *(getattr(self, factor) for factor in FACTORS if factor not in factors))
+    def without(self, factor: str) -> tuple[object, ...]:
+        """What it has in common with those that differ in ``factor`` alone."""
+        return (self.rest, *(getattr(self, other) for other in FACTORS if other != factor))
 
     def loss(self, levels: float, relative: bool) -> Number:
         number = read(self.target, levels, LOSS)
@@ -236,12 +235,12 @@ def _over_groups(values: Sequence[float]) -> Number:
     """The mean; with no interval where nothing was seen of how they spread."""
     if not values:
         return Number.absent("fraction", "not-applicable", "not run")
-    mean = math.fsum(values) / len(values)
-    deviation = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1)) if len(values) > 1 else 0.0
-    if math.isclose(deviation, 0, abs_tol=1e-12):
-        same = "one group" if len(values) == 1 else f"the same in all {len(values)} groups"
+    if len(values) == 1:
+        return Number(values[0], "fraction", interval="one group", n=1, signed=True)
+    mean, half = student(values)
+    if half < NOTHING:
+        same = f"the same in all {len(values)} groups"
         return Number(mean, "fraction", interval=same, n=len(values), signed=True)
-    half = float(stdtrit(len(values) - 1, 0.975)) * deviation / math.sqrt(len(values))
     interval = f"Student t 95 % over {len(values)} groups"
     return Number(mean, "fraction", mean - half, mean + half, interval, len(values), signed=True)
 

@@ -75,8 +75,8 @@ def _grid(
             return tuple(cell for pair in zip(cells, measured, strict=True) for cell in pair)
         return (*cells, *measured)
 
-    def add(triple: str, stage: str, coding: str, cells: Sequence[Cell], structure: Structure | None) -> None:
-        targets = found.at(coding, stage, structure)
+    def add(triple: str, stage: str, coding: str, cells: Sequence[Cell], structures: Sequence[Structure]) -> None:
+        targets = [target for structure in structures for target in found.at(coding, stage, structure)]
         for target in targets:
             own = (triple, _parameters(target.structure), stage, coding, target.name, f"{target.bits:g}")
             rows.append((*map(Words, own), *beside(cells, reader(target))))
@@ -86,13 +86,13 @@ def _grid(
 
     for row in said.rows:
         for coding, cells in zip(paper.codings, _by_coding(row.cells, published), strict=True):
-            structure = found.beside(row.values, known)
-            add(row.triple, row.stage, coding, [printed(cell) for cell in cells], structure)
+            structures = found.beside(row.values, known)
+            add(row.triple, row.stage, coding, [printed(cell) for cell in cells], structures)
     nothing: list[Cell] = [Words(NOT_IN_THE_PAPER, missing=True)] * published
     for structure in found.unmatched(known):
         for stage in paper.stages:
             for coding in paper.codings:
-                add(NOT_IN_THE_PAPER, stage, coding, nothing, structure)
+                add(NOT_IN_THE_PAPER, stage, coding, nothing, [structure])
     for spread in said.variation:
         for coding, cells in zip(paper.codings, _by_coding(spread.cells, published), strict=True):
             for name, ranges in _ranges(found, coding, spread.stage, reader, width):

@@ -53,14 +53,8 @@ class Measured:
     def structures(self) -> list[Structure]:
         return list(dict.fromkeys(target.structure for target in self.targets))
 
-    def all_of(self, coding: str, stage: str) -> list[Target]:
-        """As `at`, with whatever parameters."""
-        return [target for structure in self.structures for target in self.at(coding, stage, structure)]
-
-    def at(self, coding: str, stage: str, structure: Structure | None) -> list[Target]:
+    def at(self, coding: str, stage: str, structure: Structure) -> list[Target]:
         """Networks of one of the paper's codings, before or after quantisation; of the nearest coder that was run."""
-        if structure is None:
-            return []
         for own in CODINGS[coding]:
             found = [
                 target
@@ -73,20 +67,20 @@ class Measured:
                 return sorted(found, key=lambda target: (-target.bits, target.name))
         return []
 
-    def beside(self, triple: Structure, known: Sequence[Structure]) -> Structure | None:
-        """The parameters that stand beside a triple: those that it can mean, or the only ones that were run.
+    def beside(self, triple: Structure, known: Sequence[Structure]) -> list[Structure]:
+        """The parameters that stand beside a triple: all that it can mean, or the only ones that were run.
 
         The only ones, where they are none of ``known``, the table's triples, stand beside the first.
         """
         means = [structure for structure in self.structures if can_mean(triple, structure)]
         alone = len(self.structures) == 1 and not any(can_mean(other, self.structures[0]) for other in known)
         if alone and triple == known[0]:
-            return self.structures[0]
-        return means[0] if means else None
+            return self.structures
+        return means
 
     def unmatched(self, known: Sequence[Structure]) -> Iterator[Structure]:
-        """Parameters that no triple stands beside: none can mean them, or another reading of it was run as well."""
-        taken = {self.beside(triple, known) for triple in known}
+        """Parameters that stand beside no triple."""
+        taken = {structure for triple in known for structure in self.beside(triple, known)}
         yield from (structure for structure in self.structures if structure not in taken)
 
 

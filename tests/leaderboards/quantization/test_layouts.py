@@ -100,6 +100,17 @@ def test_parameters_that_no_triple_can_mean_have_rows_of_their_own() -> None:
     assert [row["threshold, gain, leak, measured"] for row in own] == ["7, 1, 0.5"]
 
 
+def test_both_readings_of_a_triple_stand_in_its_row() -> None:
+    readings = [(0.4, 1.0, 0.5), (0.4, 0.5, 0.0)]
+    [table] = build("quantization-2", [run(target("direct", None, reading)) for reading in readings])
+    measured = [row for row in rows(table) if row["network, measured"] != "-"]
+    own = [row for row in measured if row["triple in the paper"] != "variation"]
+    assert [(row["triple in the paper"], row["threshold, gain, leak, measured"]) for row in own] == [
+        ("0.4,1.0,0.5", "0.4, 1, 0.5"),
+        ("0.4,1.0,0.5", "0.4, 0.5, 0"),
+    ]
+
+
 def test_a_triple_can_mean_a_gain_and_a_leak_or_a_time_constant_and_a_gain() -> None:
     assert can_mean((0.4, 1.0, 0.5), (0.4, 1.0, 0.5))
     assert can_mean((0.4, 1.0, 0.5), (0.4, 0.5, 0.36788))

@@ -1,5 +1,6 @@
 """Raw scores of an evasion, one row per image, and every measurement of it from them alone."""
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -22,9 +23,9 @@ from audit.networks.ascent import derived_seed
 from audit.networks.training import predict
 from audit.observation import first_per_class
 from audit.records import Measurement
-from audit.spiking.counts import count_spikes
-from audit.spiking.integer import Emulation, emulate
+from audit.spiking.integer import Emulation, finest
 from audit.spiking.network import SpikingNetwork
+from audit.spiking.watching import watched_logits
 
 # What enters the first layer; no layer is called so, since its name has a space.
 CODED = "coded input"
@@ -32,18 +33,18 @@ CLEAN, ATTACKED = "accuracy on the clean images", "accuracy under attack"
 KINDS = ("logits/clean", "logits/attacked", "spikes/clean/", "spikes/attacked/", "signal/", "noise/")
 # Of the same network computed in whole numbers, as a chip does it.
 ON_CHIP = ("chip/clean", "chip/attacked")
-# At a time: two spike counts of every neuron are held for each.
-BATCH = 50
+# At a time: every neuron's spikes in every time-step are held for each.
+BATCH = 25
 
 
 @dataclass(frozen=True)
 class Contrast:
     """What a target answers to N images and, with the same random numbers, to what an evasion made of them.
 
-    ``clean``, ``attacked``: logits [N, K]. By layer of neurons, [N]: ``spikes`` and ``spikes_attacked``
-    per neuron, summed over T. By `CODED` and layer, [N]: ``signal`` ||r(x)||^2 and ``noise`` ||r(x') - r(x)||^2 of its
-    spike counts r. An ANN has no layer of spikes. ``chip``: the logits to both of the network in whole numbers,
-    `audit.spiking.integer`, where the target has one.
+    ``clean``, ``attacked``: logits [N, K]. By layer of neurons, [N]: ``spikes`` and ``spikes_attacked`` per neuron,
+    summed over T. By `CODED` and layer, [N]: ``signal`` sum_t ||s_t(x)||^2 and ``noise`` sum_t ||s_t(x') - s_t(x)||^2
+    of its spike trains s, so that a spike that only moves in time is noise too. An ANN has no layer of spikes.
+    ``chip``: the logits to both of the network in whole numbers, `audit.spiking.integer`, where the target has one.
     """
 
     labels: Tensor
@@ -146,26 +147,42 @@ def contrast(
 def _in_whole_numbers(network: SpikingNetwork) -> Emulation | None:
     """None where its weights lie on no grid, or a layer has no counterpart."""
     try:
-        return emulate(network)
+        return finest(network)
     except AuditError:
         return None
 
 
+@torch.no_grad()
 def _batch(network: SpikingNetwork, clean: Tensor, attacked: Tensor, seed: int) -> dict[str, Tensor]:
-    first, second = count_spikes(network, clean, seed), count_spikes(network, attacked, seed)
-    rows = {KINDS[0]: first.logits, KINDS[1]: second.logits}
-    answered = {CODED: (first.coded, second.coded)}
-    answered |= {layer: (counts, second.spikes[layer]) for layer, counts in first.spikes.items()}
-    for layer, counts in answered.items():
-        before, after = map(_each, counts)
-        if layer != CODED:
-            rows[f"spikes/clean/{layer}"] = before.mean(1)
-            rows[f"spikes/attacked/{layer}"] = after.mean(1)
-        rows[f"signal/{layer}"] = before.square().sum(1)
-        rows[f"noise/{layer}"] = (after - before).square().sum(1)
+    """A row of every kind for each image; both sets get the random numbers of ``seed``, so that what differs between
+    their spikes is the images' doing."""
+    kept: dict[str, deque[Tensor]] = {layer: deque() for layer in network.neurons}
+    rows: dict[str, Tensor] = {}
+
+    def add(name: str, values: Tensor) -> None:
+        rows[name] = rows[name] + values if name in rows else values
+
+    def keep(layer: str, spikes: Tensor) -> None:
+        kept[layer].append(spikes.bool())
+        add(f"spikes/clean/{layer}", _squares(spikes) / spikes[0, 0].numel())
+        add(f"signal/{layer}", _squares(spikes))
+
+    def compare(layer: str, spikes: Tensor) -> None:
+        before = kept[layer].popleft()  # both runs cut time in the same places
+        add(f"spikes/attacked/{layer}", _squares(spikes) / spikes[0, 0].numel())
+        add(f"noise/{layer}", _squares(spikes.bool() ^ before))
+
+    def source() -> torch.Generator:
+        return torch.Generator(clean.device).manual_seed(seed)
+
+    steps = network.time_steps
+    before, after = (network.encoder(x, steps, source(), 0, steps) for x in (clean, attacked))
+    rows |= {f"signal/{CODED}": _squares(before), f"noise/{CODED}": _squares(after - before)}
+    for name, x, watch in ((KINDS[0], clean, keep), (KINDS[1], attacked, compare)):
+        rows[name] = watched_logits(network, x, watch, source())
     return rows
 
 
-def _each(counts: Tensor) -> Tensor:
-    """[N, neurons], in double: a sum of squares of a hundred thousand neurons."""
-    return counts.flatten(1).double()
+def _squares(train: Tensor) -> Tensor:
+    """Sum of squares by image of [S, B, ...], in double; of spikes, their number."""
+    return train.flatten(2).double().square().sum((0, 2))

@@ -16,14 +16,13 @@ from audit.recompute import recomputed, scored_places
 from audit.records import Record
 from audit.registry import ATTACKS, register_attack
 from audit.robustness import ATTACKED, CODED, Contrast, contrast, victims
-from audit.spiking.counts import count_spikes
 from audit.spiking.encoding import Coding
 from audit.spiking.grid import Grid, round_weights
-from audit.spiking.integer import emulate
+from audit.spiking.integer import finest
 from audit.suites import CURRENT, SUITES
 from tests.conftest import tiny_run
 from tests.networks.teachers import CPU, exact_snn, generator, rand, tiny_teacher
-from tests.oracles.robustness import counts_one_by_one, ratio_by_hand
+from tests.oracles.robustness import ratio_by_hand, trains_one_by_one
 
 UNIT = Task("toy", ("a", "b", "c"), (2, 8, 8), (0.0, 1.0))
 CODINGS: tuple[Coding, ...] = ("direct", "unsigned-rate", "phase", "latency")
@@ -40,16 +39,30 @@ def named(found: Contrast) -> dict[str, Any]:
 
 @pytest.mark.parametrize("coding", CODINGS)
 @pytest.mark.parametrize("reset", ["soft", "hard"])
-def test_counts_are_those_of_a_plain_loop_over_images_and_time(coding: Coding, reset: Any) -> None:
-    network = exact_snn(coding, steps=9, reset=reset, leak=0.5)
-    x = UNIT.normalise(images().pixels)
-    found = count_spikes(network, x, seed=4)
-    logits, coded, spikes = counts_one_by_one(network, x, seed=4)
-    torch.testing.assert_close(found.logits, logits)
-    torch.testing.assert_close(found.coded, coded)
+def test_spikes_are_those_of_a_plain_loop_over_images_and_time(coding: Coding, reset: Any) -> None:
+    network, clean = exact_snn(coding, steps=9, reset=reset, leak=0.5), images()
+    before, after = UNIT.normalise(clean.pixels), torch.rand(6, 2, 8, 8, generator=generator(3))
+    found = contrast(network, UNIT, clean, after, 0, CPU)
+    seed = derived_seed(0, "contrast", 0)
+    (logits, coded, spikes), (changed, recoded, others) = (trains_one_by_one(network, x, seed) for x in (before, after))
+    torch.testing.assert_close(found.clean, logits)
+    torch.testing.assert_close(found.attacked, changed)
     assert found.spikes.keys() == spikes.keys()
-    assert all(torch.equal(found.spikes[name], spikes[name]) for name in spikes)
+    for name, train in spikes.items():
+        torch.testing.assert_close(found.spikes[name].float(), train.sum(1).flatten(1).mean(1))
+        torch.testing.assert_close(found.spikes_attacked[name].float(), others[name].sum(1).flatten(1).mean(1))
+    for name, first, second in ((CODED, coded, recoded), *((name, spikes[name], others[name]) for name in spikes)):
+        torch.testing.assert_close(found.signal[name].float(), first.square().flatten(1).sum(1))
+        torch.testing.assert_close(found.noise[name].float(), (second - first).square().flatten(1).sum(1))
     assert sum(int(rows.sum()) for rows in spikes.values()) > 100
+
+
+def test_a_spike_that_only_moves_in_time_is_noise() -> None:
+    """Under latency coding no count of the coded input changes."""
+    network = exact_snn("latency", steps=9)
+    clean = Images(torch.full((6, 2, 8, 8), 128, dtype=torch.uint8), torch.arange(6) % 3)
+    found = named(contrast(network, UNIT, clean, torch.full((6, 2, 8, 8), 0.75), 0, CPU))
+    assert found[f"NSR, {CODED}"].value == 2
 
 
 @pytest.mark.parametrize("coding", CODINGS)
@@ -67,14 +80,14 @@ def test_ratios_and_spikes_are_those_of_the_oracle() -> None:
     before = UNIT.normalise(clean.pixels)
     after = (before + 0.1 * rand(*before.shape)).clamp(0, 1)
     found = named(contrast(network, UNIT, clean, after, 0, CPU))
-    (_, coded, spikes), (_, coded_after, spikes_after) = (counts_one_by_one(network, x, 0) for x in (before, after))
+    (_, coded, spikes), (_, coded_after, spikes_after) = (trains_one_by_one(network, x, 0) for x in (before, after))
     assert found[f"NSR, {CODED}"].value == pytest.approx(ratio_by_hand(coded, coded_after), rel=1e-5)
     for layer in spikes:
         ratio = ratio_by_hand(spikes[layer], spikes_after[layer])
         assert found[f"NSR, {layer}"].value == pytest.approx(ratio, rel=1e-6)
         assert found[f"root NSR, {layer}"].value == pytest.approx(ratio**0.5, rel=1e-6)
     assert found["spikes per neuron, clean"].value == pytest.approx(
-        sum(float(rows.mean()) for rows in spikes.values()) / len(spikes)
+        sum(float(train.sum(1).mean()) for train in spikes.values()) / len(spikes)
     )
 
 
@@ -96,7 +109,7 @@ def test_a_network_on_a_grid_answers_in_whole_numbers_as_well(coding: Coding) ->
     found = contrast(network, UNIT, clean, after, 0, CPU)
     assert found.chip is not None
     seed = derived_seed(0, "contrast", 0)
-    again = emulate(network)(after, torch.Generator().manual_seed(seed))
+    again = finest(network)(after, torch.Generator().manual_seed(seed))
     assert torch.equal(found.chip[1], again)
     measured = named(found)
     assert measured[AGREEMENT].value == pytest.approx(

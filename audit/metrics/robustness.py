@@ -97,7 +97,7 @@ def activity_change(name: str, clean: Mapping[str, Array], attacked: Mapping[str
 def noise_to_signal(
     name: str, noise: Array, signal: Array, root: bool = False, resamples: int = RESAMPLES, seed: int = 0
 ) -> Measurement:
-    """||r(x') - r(x)||^2 / ||r(x)||^2 of a layer's spike counts r, summed over images before they are divided.
+    """||s(x') - s(x)||^2 / ||s(x)||^2 of a layer's spike trains s, summed over images before they are divided.
 
     ``noise``, ``signal`` float [N]: the two squared norms of each image; [L, N] gives the mean of the ratios of L
     layers. ``root``: the square root of each ratio, the relative size of the change. Equal answers give 0. Percentile

@@ -1,7 +1,8 @@
 """A spiking network in whole numbers, as a chip computes it: weights, thresholds and membranes of few bits."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import torch
@@ -17,6 +18,9 @@ from audit.spiking.neuron import LIF
 
 # So wide that nothing in here leaves 64 bits.
 Width = Annotated[int, Field(ge=2, le=40)]
+
+# Of a membrane: how much finer than a weight it counts at most, and how many bits it has for what exceeds thresholds.
+FINEST, HEADROOM = 8, 4
 
 MIXED = (
     "its inputs come in another unit per channel, which no whole weight can add up; "
@@ -172,6 +176,22 @@ def emulate(network: SpikingNetwork, chip: Chip | None = None) -> Emulation:
         layers.append((name, mapped))
     scale = network.output_scale.detach().cpu().double()
     return Emulation(network.encoder, network.time_steps, chip, tuple(layers), unit * scale)
+
+
+def finest(network: SpikingNetwork, chip: Chip | None = None) -> Emulation:
+    """`emulate` with as many ``fraction_bits``, up to `FINEST`, as leave the membrane `HEADROOM` bits above thresholds.
+
+    Without them a threshold is rounded to whole weights, and a leak rounds down by up to one in every time-step.
+    Where none leaves so many, those of ``chip`` itself. Raises AuditError naming the layer that cannot be mapped.
+    """
+    chip = chip or Chip()
+    below = min(chip.threshold_bits, chip.membrane_bits - 1 - HEADROOM)
+    for fraction_bits in range(FINEST, chip.fraction_bits, -1):
+        finer = replace(chip, fraction_bits=fraction_bits)
+        with suppress(AuditError):
+            emulate(network, replace(finer, threshold_bits=below))
+            return emulate(network, finer)
+    return emulate(network, chip)
 
 
 def _weigh(name: str, layer: nn.Conv2d | nn.Linear, unit: Tensor, chip: Chip) -> tuple[Stateless, Tensor]:

@@ -5,7 +5,7 @@ from leaderboards.cells import Cell, Column, Footnotes, Table, Words
 from leaderboards.paper.measured import finished
 from leaderboards.quantization.measured import BEFORE, Measured, not_run, paper_column, printed, read, remarks, subject
 from leaderboards.quantization.published import Published
-from leaderboards.robustness import CHIP_LOSS, INPUT_NOISE, LAYER_NOISE, LOSS, Target
+from leaderboards.robustness import AGREEMENT, CHIP_LOSS, INPUT_NOISE, LAYER_NOISE, LOSS, Target
 from leaderboards.tracks import FULL_PRECISION
 
 RATIOS = (
@@ -14,13 +14,15 @@ RATIOS = (
     *(Column(f"root {c.title}", c.kind, "ratio of norms", c.direction) for c in (INPUT_NOISE, LAYER_NOISE)),
 )
 DEFINED = (
-    "Measured: NSR is the squared distance of spike counts under FGSM to the clean ones by the square of the clean "
-    "ones, summed over images, with the same random numbers; its root is the relative size of the change. Spikes that "
-    "only move in time change no count: under latency coding the ratio of the coded input says little."
+    "Measured: NSR is the squared distance of the spike trains under FGSM, over neurons and time-steps, to the clean "
+    "ones by the square of the clean ones, summed over images, with the same random numbers; its root is the relative "
+    "size of the change."
 )
 EMULATED = (
-    "Measured, hardware level: the same network computed in whole numbers (audit.spiking.integer: weights of 8 bits, "
-    "thresholds of 23, membranes of 24) on the same attacked images; no chip was at hand."
+    "Measured, hardware level: the same network computed in whole numbers (audit.spiking.integer: weights on their "
+    "grid, thresholds of 23 bits, membranes of 24, of which up to 8 are fractions of a weight and four are above the "
+    "thresholds) on the same attacked images, and how often it says what the network says on the clean ones; no chip "
+    "was at hand."
 )
 
 
@@ -59,11 +61,13 @@ def table_5(found: Measured, paper: Published) -> Table:
             cells: list[Cell] = []
             for cell, levels in zip(level.cells, STRENGTHS.values(), strict=True):
                 cells += [printed(cell), read(target, levels, column)]
-            rows.append((Words(level.name), Words(_name(target)), *cells))
+            same = read(target, STRENGTHS["II"], AGREEMENT) if level is hardware else Words("-")
+            rows.append((Words(level.name), Words(_name(target)), *cells, same))
     columns: list[Column] = [Column("level"), Column("network, measured")]
     for name, levels in STRENGTHS.items():
         columns.append(paper_column(f"adv_loss FGSM_{levels}", paper, found, "%"))
         columns.append(Column(f"loss {name}, measured", LOSS.kind, LOSS.unit, LOSS.direction))
+    columns.append(AGREEMENT)
     title = f"Table 5 of the quantisation paper, software and hardware: {subject(found)}"
     notes = (*remarks(found, paper, said.network, said.source, said.notes), EMULATED)
     return finished("quantization-5", title, columns, rows, Footnotes(), notes)

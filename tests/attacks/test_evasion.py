@@ -241,6 +241,34 @@ def test_square_asks_for_scores_only_and_counts_every_query_within_its_budget() 
     assert all(count <= COUNT for count in asked)
 
 
+def test_square_asks_a_random_target_about_its_best_image_again_so_that_a_lucky_answer_does_not_stand() -> None:
+    """The first change looks best by luck, and is the worst: every later one is better."""
+    asked: list[Tensor] = []
+
+    def target(x: Tensor) -> Tensor:
+        asked.append(x)
+        seen_before = any(torch.equal(x, other) for other in asked[:-1])
+        margins = {1: 9.0, 2: 8.0, 3: 9.0, 4: 0.5}.get(len(asked), 5.0 if seen_before else 1.0)
+        return torch.tensor([[margins, 0.0, 0.0]]).expand(len(x), -1)
+
+    images = Images(torch.full((1, *UNIT.image_shape), 128, dtype=torch.uint8), torch.zeros(1, dtype=torch.int64))
+    found = SquareEvasion(levels=16, queries_per_image=8).evade(Oracle(target), context(), images).images
+    assert len(asked) == 8
+    assert not torch.equal(found, asked[3])
+    assert torch.equal(asked[4], asked[3])
+    assert torch.equal(asked[6], asked[5])
+
+
+def test_square_asks_a_target_that_answers_alike_once_about_each_image() -> None:
+    asked: list[Tensor] = []
+    logits = torch.tensor([[1.0, 0.0, 0.0]])
+    target = Oracle(lambda x: (asked.append(x), logits.expand(len(x), -1))[1])
+    images = Images(torch.full((1, *UNIT.image_shape), 128, dtype=torch.uint8), torch.zeros(1, dtype=torch.int64))
+    SquareEvasion(levels=16, queries_per_image=9).evade(target, context(), images)
+    assert len(asked) == 9
+    assert sum(torch.equal(image, asked[0]) for image in asked) == 2
+
+
 def test_square_finds_errors_of_a_target_without_any_gradient() -> None:
     target = fragile("phase")
     images = right(target)

@@ -7,13 +7,13 @@ from audit.spiking.network import SpikingNetwork
 from audit.spiking.neuron import LIF
 
 
-def counts_one_by_one(network: SpikingNetwork, x: Tensor, seed: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    """Logits [B, K], the coded input [B, ...] and, by layer, spikes of every neuron [B, ...], summed over T."""
+def trains_one_by_one(network: SpikingNetwork, x: Tensor, seed: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """Logits [B, K], the coded input [B, T, ...] and, by layer, spikes of every neuron [B, T, ...]."""
     train = network.encoder(x, network.time_steps, torch.Generator().manual_seed(seed), 0, network.time_steps)
     logits, coded, spikes = [], [], {name: [] for name in network.neurons}
     for image in range(len(x)):
         potential: dict[str, Tensor] = {}
-        fired = dict.fromkeys(network.neurons, torch.tensor(0.0))
+        fired: dict[str, list[Tensor]] = {name: [] for name in network.neurons}
         out = torch.tensor(0.0)
         for step in train[:, image : image + 1]:
             h = step
@@ -22,16 +22,16 @@ def counts_one_by_one(network: SpikingNetwork, x: Tensor, seed: int) -> tuple[Te
                     u = layer.leak * potential.get(name, layer.rest(h)) + h
                     spike = (u > layer.threshold).float()
                     potential[name] = u - spike * layer.threshold if layer.reset == "soft" else u * (1 - spike)
-                    fired[name] = fired[name] + spike
+                    fired[name].append(spike)
                     h = spike
                 else:
                     h = layer(h)
             out = out + h
         logits.append(out * network.output_scale)
-        coded.append(train[:, image : image + 1].sum(0))
+        coded.append(train[:, image])
         for name in spikes:
-            spikes[name].append(fired[name])
-    return torch.cat(logits), torch.cat(coded), {name: torch.cat(rows) for name, rows in spikes.items()}
+            spikes[name].append(torch.cat(fired[name]))
+    return torch.cat(logits), torch.stack(coded), {name: torch.stack(rows) for name, rows in spikes.items()}
 
 
 def ratio_by_hand(clean: Tensor, attacked: Tensor) -> float:

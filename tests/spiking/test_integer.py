@@ -14,7 +14,7 @@ from audit.spiking.adaptive_neuron import AdaptiveLIF
 from audit.spiking.agreement import Agreement, agreement
 from audit.spiking.encoding import Coding, Encoder
 from audit.spiking.grid import Grid, round_weights
-from audit.spiking.integer import Chip, emulate, whole_inputs
+from audit.spiking.integer import HEADROOM, Chip, emulate, finest, whole_inputs
 from audit.spiking.network import SpikingNetwork
 from audit.spiking.neuron import LIF, Reset
 from tests.networks.teachers import exact_snn, generator, rand, small_snn, tiny_target
@@ -102,6 +102,22 @@ def test_a_leak_is_exact_where_its_fraction_has_bits_enough(leak: float) -> None
     )
     if leak:
         assert not exactly(compared(whole(leak=leak, reset="hard"), Chip()))
+
+
+def test_the_finest_membrane_agrees_more_with_a_leaky_network_and_leaves_room_above_thresholds() -> None:
+    network = whole(leak=0.5, reset="hard")
+    coarse, fine = (agreement(network, made, IMAGES, batch_size=4) for made in (emulate(network), finest(network)))
+    assert min(fine.spikes.values()) > min(coarse.spikes.values())
+    assert finest(network).chip.fraction_bits == 8
+    chip = Chip(membrane_bits=16, threshold_bits=15)
+    narrow = finest(network, chip)
+    highest = max(int(layer.threshold.max()) for _, layer in narrow.layers if hasattr(layer, "threshold"))
+    assert 2 ** (14 - HEADROOM) < 2 * highest <= 2 ** (16 - HEADROOM)
+    assert narrow.chip == replace(chip, fraction_bits=narrow.chip.fraction_bits)
+    least = Chip(membrane_bits=10, threshold_bits=9)
+    assert finest(network, least).chip == least
+    with pytest.raises(AuditError, match="conv1"):
+        finest(small_snn())
 
 
 def test_a_threshold_between_two_whole_numbers_is_exact_with_hard_reset_and_near_with_soft() -> None:

@@ -19,7 +19,7 @@ from audit.networks.training import predict
 from audit.observation import Observation, Observer, Yardstick, measure
 from audit.pipeline import Prepared, Target, Trained
 from audit.records import AttackResult, DefenseResult, GradientHealth, Measurement
-from audit.robustness import Contrast, contrast, victims
+from audit.robustness import Contrast, contrast, together, victims
 from audit.settings import MeasureSettings
 from audit.spiking.files import describe, weights
 from audit.spiking.network import SpikingNetwork
@@ -44,6 +44,7 @@ class Assessor:
     seed: int
     unfit: str | None = None
     scores: dict[str, Tensor] = field(default_factory=dict)
+    _contrasts: dict[str, dict[str, Contrast]] = field(default_factory=dict)
     _yardsticks: dict[int, Yardstick] = field(default_factory=dict)
 
     @classmethod
@@ -93,6 +94,7 @@ class Assessor:
             )
         elif evidence.adversarial is not None:
             answered = self._contrasted(label, evidence, network)
+            self._contrasts.setdefault(target, {})[component.label] = answered
             values |= {"images": len(answered.labels), "scores_hash": self._keep(place, answered)}
             values |= self._measured(label, evidence, answered.measured)
         elif evidence.recovered is not None:
@@ -104,6 +106,10 @@ class Assessor:
             values |= {"scores_hash": self._keep(place, answers)}
             values |= self._measured(label, evidence, answers.measured)
         return AttackResult(**values)
+
+    def evasions(self, target: str, attacks: Sequence[AttackResult]) -> tuple[Measurement, ...]:
+        """What all evasions of one strength come to, of those whose results are ``attacks``."""
+        return together(attacks, self._contrasts.get(target, {}))
 
     def _measured(
         self,
@@ -227,6 +233,7 @@ def defense_result(
     target: Target,
     attacks: Sequence[AttackResult],
     untrained: Sequence[AttackResult],
+    evasions: Sequence[Measurement],
     gradients: GradientHealth | None,
     requested: bool,
 ) -> DefenseResult:
@@ -250,6 +257,7 @@ def defense_result(
         gradients=gradients,
         notes=target.notes,
         size=size_of(target.network, target.notes),
+        evasions=tuple(evasions),
     )
 
 

@@ -27,7 +27,8 @@ def migrated(document: Any) -> Any:
     """``document`` as the newest schema has it; what is no record of a known schema comes back as it is.
 
     Never changes a number: a step renames, or adds what can be read from the rest. Schema 2 has grown since without a
-    step: a target's ``size`` and evidence of the kind 'adversarial', which older records lack, are optional.
+    step: a target's ``size`` and ``evasions`` and evidence of the kind 'adversarial', which older records lack, are
+    optional.
     """
     while isinstance(document, dict) and type(version := document.get("schema_version")) is int and version in STEPS:
         try:

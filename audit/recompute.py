@@ -15,7 +15,7 @@ from audit.networks.vgg import NETWORKS, vgg
 from audit.observation import EVALUATOR_DISTANCE, INCEPTION_DISTANCE, Observation, Yardstick, measure
 from audit.records import AttackResult, Measurement, Record, SeedResult
 from audit.robustness import KINDS as CONTRASTS
-from audit.robustness import ON_CHIP, Contrast
+from audit.robustness import ON_CHIP, Contrast, together
 from audit.store import hash_tensors
 from audit.zips import Limits, read_members
 
@@ -111,6 +111,23 @@ def recomputed(record: Record, scores: Mapping[str, Tensor]) -> Iterator[tuple[s
     for name in scores:
         if not any(name.startswith(f"{place}/") for place in known):
             raise AuditError(f"the raw scores '{name[:120]}' belong to nothing in the record")
+
+
+def recomputed_together(record: Record, scores: Mapping[str, Tensor]) -> Iterator[tuple[str, tuple[Measurement, ...]]]:
+    """(place, measurements) of each defense's evasions together, 'seed 0/privatesnn', in the record's order.
+
+    Raises AuditError where scores are missing or are none.
+    """
+    classes = len(record.dataset.classes)
+    for result in record.results:
+        for defense in result.defenses:
+            where = f"seed {result.seed}/{defense.defense}"
+            contrasts = {}
+            for attack in defense.attacks:
+                if attack.evidence == "adversarial" and attack.scores_hash is not None:
+                    place = f"{where}/{attack.attack}"
+                    contrasts[attack.attack] = _contrast(_tensors(scores, place), place, attack, classes)
+            yield where, together(defense.attacks, contrasts)
 
 
 def _yardsticks(seed: int, per_class: int) -> tuple[str, str]:

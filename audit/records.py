@@ -167,6 +167,11 @@ class DefenseResult(_Model):
     flags: tuple[str, ...] = Field(default=(), description="findings that weaken the row: see audit.flags")
     notes: dict[str, Any] = Field(default_factory=dict)
     size: Measurement | None = Field(default=None, description="of its weights, in bits; None in older records")
+    evasions: tuple[Measurement, ...] = Field(
+        default=(),
+        description="by strength, the accuracy lost to all of its evasions together: an image is lost that any of them "
+        "changed so that the target errs; empty in older records",
+    )
 
 
 class SeedResult(_Model):
@@ -258,6 +263,7 @@ class Record(_Model):
                     yield from ((f"{where}/{m.name}", m) for m in defense.energy.measurements)
                 if defense.size is not None:
                     yield f"{where}/{defense.size.name}", defense.size
+                yield from ((f"{where}/{m.name}", m) for m in defense.evasions)
                 for target, attacks in ((where, defense.attacks), (f"{where} (untrained)", defense.untrained)):
                     for attack in attacks:
                         yield from ((f"{target}/{attack.attack}/{m.name}", m) for m in attack.measurements)

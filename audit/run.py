@@ -117,7 +117,9 @@ def audit_seed(shop: Workshop, data: Prepared, request: Request, seed: int) -> S
                 results.append(found)
                 nulls.append(one.null(component, item))
             gradients = one.gradients(component) if request.attacks else None
-            measured.append(defense_result(target, results, nulls, gradients, component in request.defenses))
+            together = assessor.evasions(component.name, results)
+            wanted = component in request.defenses
+            measured.append(defense_result(target, results, nulls, together, gradients, wanted))
             advance()
     images = [result for defense in measured for result in defense.attacks if result.evidence == "images"]
     sizes = [result.images // len(data.task.classes) for result in images]

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -303,17 +304,20 @@ def results_by_seed(record: Record) -> list[DefenseResult]:
 
 def raw_scores(opened: Opened) -> str:
     """What the record claims is what comes out of the raw scores."""
-    from audit.recompute import read_scores, recomputed, scored_places
+    from audit.recompute import read_scores, recomputed, recomputed_together, scored_places
 
     if SCORES not in opened.contents:
         raise AuditError(f"there is no {SCORES} in it: without raw scores nothing can be checked")
     scores = read_scores(opened.contents[SCORES], SCORES)
     made = 0
-    claimed = [attack for result in opened.record.results for _, attack in scored_places(result)]
-    for attack, (where, measurements) in zip(claimed, recomputed(opened.record, scores), strict=True):
-        if [m.name for m in attack.measurements] != [m.name for m in measurements]:
+    results = opened.record.results
+    claimed = [attack.measurements for result in results for _, attack in scored_places(result)]
+    claimed += [defense.evasions for result in results for defense in result.defenses]
+    made_again = chain(recomputed(opened.record, scores), recomputed_together(opened.record, scores))
+    for claims, (where, measurements) in zip(claimed, made_again, strict=True):
+        if [m.name for m in claims] != [m.name for m in measurements]:
             raise AuditError(f"{where}: its measurements are not those of its evidence")
-        for own, again in zip(attack.measurements, measurements, strict=True):
+        for own, again in zip(claims, measurements, strict=True):
             if not same(own, again):
                 raise AuditError(f"{where}: {own.name} is claimed as {own.value}; raw scores give {again.value}")
             made += 1

@@ -214,7 +214,7 @@ def test_the_column_in_the_record_is_what_the_harness_went_by(scene: Scene) -> N
         made = protect(scene.shop, scene.data, scene.teacher, component, scene.options, 0)
         target = examine(scene.shop, scene.data, made, component, scene.options, 0)
         handed = factory is Entitled
-        assert defense_result(target, [], [], None, True).data_access == ("training-images" if handed else "none")
+        assert defense_result(target, [], [], [], None, True).data_access == ("training-images" if handed else "none")
 
 
 def test_a_defense_is_given_a_copy_of_the_teacher(scene: Scene) -> None:

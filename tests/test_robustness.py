@@ -12,10 +12,10 @@ from torch import Tensor
 from audit.contracts import Access, Adversarial, AttackContext, Images, Task
 from audit.metrics.robustness import AGREEMENT, CHIP_LOSS
 from audit.networks.ascent import derived_seed
-from audit.recompute import recomputed, scored_places
-from audit.records import Record
+from audit.recompute import recomputed, recomputed_together, scored_places
+from audit.records import AttackResult, Record
 from audit.registry import ATTACKS, register_attack
-from audit.robustness import ATTACKED, CODED, Contrast, contrast, victims
+from audit.robustness import ATTACKED, CODED, Contrast, contrast, together, victims
 from audit.spiking.encoding import Coding
 from audit.spiking.grid import Grid, round_weights
 from audit.spiking.integer import finest
@@ -155,6 +155,32 @@ def test_fewer_victims_are_the_first_of_more_where_a_class_has_fewer_images() ->
         assert torch.equal(found.pixels, victims(test, 18, 3).pixels[:count])
 
 
+def said(attack: str, classes: list[int], levels: float = 8) -> tuple[AttackResult, Contrast]:
+    """Of images of class 0 that the target gets right, what it says of those that the attack changed."""
+    attacked = torch.eye(3)[classes]
+    clean = torch.eye(3)[[0] * len(classes)]
+    found = Contrast(torch.zeros(len(classes), dtype=torch.int64), clean, attacked, {}, {}, {}, {})
+    result = AttackResult(attack=attack, settings={"levels": levels}, status="ok", images=len(classes),
+                          images_hash=None, measurements=())  # fmt: skip
+    return result, found
+
+
+def test_an_image_is_lost_to_all_evasions_of_a_strength_where_any_of_them_fools_the_target() -> None:
+    made = [
+        said("a", [1, 0, 0, 0]),
+        said("b", [0, 2, 0, 0]),
+        said("c", [0, 0, 0, 1, 1, 1]),
+        said("d", [1, 1, 0, 0], 16),
+    ]
+    results, contrasts = [result for result, _ in made], {result.attack: found for result, found in made}
+    eight, sixteen = together(results, contrasts)
+    assert (eight.name, eight.value, eight.n) == ("accuracy loss, all evasions, 8/255", 0.75, 4)
+    assert (sixteen.name, sixteen.value) == ("accuracy loss, all evasions, 16/255", 0.5)
+    assert together(results, {}) == ()
+    alone = together(results[:1], contrasts)[0]
+    assert alone.value == named(contrasts["a"])["accuracy loss"].value
+
+
 def test_evasion_is_a_suite_of_its_own_and_no_part_of_all() -> None:
     entries = SUITES["robustness-v1"].entries
     assert "robustness-v1" not in CURRENT
@@ -229,6 +255,10 @@ def test_every_attack_of_the_suite_is_measured_and_the_untrained_twin_has_nothin
     assert target.size is not None
     assert target.size.value == 32 * target.size.n
     lost = {a.attack: {m.name: m.value for m in a.measurements}["accuracy loss"] for a in target.attacks}
+    assert len(target.evasions) == 3
+    for together_lost, strength in zip(target.evasions, ("I)", "II)", "III)"), strict=True):
+        each = [value for name, value in lost.items() if name.endswith((f" {strength}", f"({strength}"))]
+        assert max(each) <= together_lost.value  # type: ignore[type-var]
     assert lost["evasion (apgd III)"] >= lost["evasion (apgd I)"]  # type: ignore[operator]
 
 
@@ -236,6 +266,9 @@ def test_a_record_of_evasions_is_made_again_from_its_raw_scores(finished: Any) -
     claimed = dict(scored_places(finished.record.results[0]))
     again = dict(recomputed(finished.record, finished.scores))
     assert {place: attack.measurements for place, attack in claimed.items()} == again
+    assert dict(recomputed_together(finished.record, finished.scores)) == {
+        "seed 0/conversion": finished.record.results[0].defenses[0].evasions
+    }
     assert Access(next(iter(claimed.values())).access) is Access.WEIGHTS
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from audit.records import AttackResult, DefenseResult, Direction, Measurement, Record
-from audit.suites import SUITES, Entry
+from audit.suites import STRENGTHS, SUITES, Entry
 from tests.records_factory import defense, record, seed_result
 
 LOSSES = {"I": 0.05, "II": 0.2, "III": 0.6}
@@ -60,11 +60,17 @@ def target(
         kind, _, strength = (entry.variant or "").rpartition(" ")
         value: float | None = LOSSES[strength] + EXTRA[kind or entry.attack] + more
         attacks.append(attacked(entry, (losses or {}).get(entry.label, value), spikes))
+    together = [
+        number(f"accuracy loss, all evasions, {levels:g}/255", max(m.measurements[0].value or 0 for m in each) + 0.04,
+               "fraction", "lower is better")
+        for levels in STRENGTHS.values()
+        if (each := [attack for attack in attacks if attack.settings["levels"] == levels])
+    ]  # fmt: skip
     own = name or ("conversion" if bits is None else "quantized")
     found = defense(own, accuracy, attacks, requested=True, notes={"bits per weight": bits} if bits else {})
     size = number("model size", 1000.0 * (bits or 32), "bits", "lower is better")
     hashes = {"target_hash": f"{abs(hash((own, bits, *structure))):064x}"[:64], "layers_hash": coding}
-    return found.model_copy(update={"settings": settings, "size": size, **hashes})
+    return found.model_copy(update={"settings": settings, "size": size, "evasions": tuple(together), **hashes})
 
 
 def run(*targets: DefenseResult, dataset: str = "cifar10", seeds: int = 1) -> Record:

@@ -26,9 +26,15 @@ def test_a_row_has_the_loss_to_fgsm_and_that_to_the_worst_attack_with_its_name()
     found = cells(made, 2)
     assert (found["coding"], found["network"], found["bits per weight"]) == ("phase", "quantized", "4")
     assert found["accuracy loss, FGSM"] == "60.0 %"
+    assert found["accuracy loss, all attacks"] == "70.0 %"
     assert found["accuracy loss, worst attack"] == "66.0 %"
     assert found["worst attack"] == "evasion (apgd III)"
     assert found["model size"] == "4,000"
+
+
+def test_a_record_from_before_all_attacks_were_counted_says_so() -> None:
+    older = target().model_copy(update={"evasions": ()})
+    assert "not measured on this record" in cells(table([run(older)]), 0)["accuracy loss, all attacks"]
 
 
 def test_an_attack_without_a_value_is_named_and_never_the_worst() -> None:
@@ -62,7 +68,7 @@ def test_the_summary_for_a_terminal_has_a_row_per_network_and_says_a_reason_once
         ["direct", "quantized", "8"],
         ["latency", "none", "8, 1"],
     ]
-    assert [cell.main for cell in made.rows[0][4:]] == ["5.0 %", "20.0 %", "60.0 %", "66.0 %"]
+    assert [cell.main for cell in made.rows[0][4:]] == ["5.0 %", "20.0 %", "60.0 %", "70.0 %"]
     assert sum("it was not registered" in note.text for note in made.footnotes) == 1
 
 

@@ -114,9 +114,8 @@ class Unfinished:
             log.warning("no checkpoint of what is being made: %s", error)
         self._written = time.monotonic()
 
-    def leave_out(self, other: "Unfinished") -> None:
-        """Do not count what this process spent on ``other``, a stage within this one."""
-        wall, cpu = other.here()
+    def leave_out(self, wall: float, cpu: float) -> None:
+        """Do not count these seconds of this process: they went into a stage within this one."""
         self._began += wall
         self._cpu += cpu
 
@@ -177,13 +176,17 @@ class Resumable(Monitor):
         finally:
             self._curves.pop().close()
             self._stages.pop()
-            if self._stages:
-                self._stages[-1].leave_out(unfinished)
 
-    @property
-    def seconds_before(self) -> float:
-        """Wall time that earlier processes spent on the stage that is being made."""
-        return self._stages[-1].spent[0] if self._stages else 0.0
+    def leave_out(self, wall: float, cpu: float) -> None:
+        """Of every stage that is being made: see `Unfinished.leave_out`."""
+        for stage in self._stages:
+            stage.leave_out(wall, cpu)
+
+    def clock(self) -> Callable[[], float]:
+        """Of the stage that is being made: the wall seconds that went into it by then, in this process and in those
+        before it, without the stages within it and without waiting for one that another process makes."""
+        stage = self._stages[-1]
+        return lambda: stage.spent[0] + stage.here()[0]
 
 
 def _packed(loops: dict[str, dict[str, Any]]) -> Tensor:

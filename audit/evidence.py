@@ -101,7 +101,7 @@ def attack(
     def make() -> Artifact:
         copy = build(describe(subject.network), weights(subject.network)).to(shop.device)
         leaked = _leaked(data, int(getattr(settings, "leaked_images", 0)), seed)
-        monitor = Deadline(shop.monitor, options.group("measure").attack_seconds, shop.seconds_before)
+        monitor = Deadline(shop.monitor, options.group("measure").attack_seconds, shop.clock())
         context = AttackContext(data.task, seed, shop.device, monitor, leaked)
         handed = copy if component.access is Access.WEIGHTS else _oracle(copy, component.access, context)
         images = victims(data.parts.test, settings.images, len(data.task.classes)) if evades else None

@@ -25,10 +25,10 @@ class OutOfTime(Exception):
 
 
 class Deadline(Monitor):
-    """Passes on to ``monitor`` until ``seconds`` of wall time are over, ``before`` of them already; None: for ever."""
+    """Passes on to ``monitor`` until ``clock`` shows more than ``seconds``; None: for ever."""
 
-    def __init__(self, monitor: Monitor, seconds: float | None, before: float = 0.0) -> None:
-        self._monitor, self._seconds, self._begin = monitor, seconds, time.monotonic() - before
+    def __init__(self, monitor: Monitor, seconds: float | None, clock: Callable[[], float]) -> None:
+        self._monitor, self._seconds, self._clock = monitor, seconds, clock
 
     @contextmanager
     def steps(self, description: str, total: int) -> Iterator[Callable[[], None]]:
@@ -50,7 +50,7 @@ class Deadline(Monitor):
         self._monitor.scalar(name, value, step)
 
     def _check(self) -> None:
-        if self._seconds is not None and time.monotonic() - self._begin > self._seconds:
+        if self._seconds is not None and self._clock() > self._seconds:
             raise OutOfTime(f"stopped after {self._seconds:g} s; the limit is measure.attack_seconds")
 
 

@@ -17,6 +17,10 @@ from audit.run import Finished
 from audit.spiking.files import save_network
 from leaderboards.tables import build, readable, write_all
 
+RECORD = "record.json"
+# What a run's folder holds beside the record.
+PARTS = ("tables", "targets", "pictures", "scores.npz", "report.html")
+
 
 def claim(folder: Path) -> None:
     """Make sure that a run can be written to ``folder``, before hours are spent on it; leaves nothing behind.
@@ -24,9 +28,10 @@ def claim(folder: Path) -> None:
     Raises AuditError where it holds something already or cannot be written.
     """
     try:
-        if (folder / "record.json").exists():
+        if (folder / RECORD).exists():
             raise AuditError(f"--out {folder} already holds a run; choose another folder or remove it")
         if folder.is_dir():
+            _undo(folder)
             temporary.clear(folder)
         if os.path.lexists(folder) and not (folder.is_dir() and not any(folder.iterdir())):
             raise AuditError(f"--out {folder} is not an empty folder; choose another")
@@ -36,6 +41,13 @@ def claim(folder: Path) -> None:
             pass
     except OSError as error:
         raise AuditError(f"--out {folder} cannot be written: {error.strerror or error}; choose another") from error
+
+
+def _undo(folder: Path) -> None:
+    """Remove what a process that was killed had moved here of a run, whose record it had not."""
+    if any((work / RECORD).exists() for work in temporary.left(folder)):
+        for name in PARTS:
+            temporary.remove(folder / name)
 
 
 def write_run(finished: Finished, folder: Path) -> None:
@@ -51,7 +63,7 @@ def write_run(finished: Finished, folder: Path) -> None:
         try:
             _fill(work, finished)
             if folder.is_dir():
-                for part in sorted(work.iterdir(), key=lambda part: part.name == "record.json"):
+                for part in sorted(work.iterdir(), key=lambda part: part.name == RECORD):
                     part.rename(folder / part.name)
             else:
                 work.rename(folder)
@@ -74,4 +86,4 @@ def _fill(folder: Path, finished: Finished) -> None:
     for name, pictures in finished.pictures.items():
         write_sheet(pictures, folder / "pictures" / f"{name}.png")
     write_report(finished.record, tables, finished.pictures, folder / "report.html")
-    finished.record.write(folder / "record.json")
+    finished.record.write(folder / RECORD)

@@ -71,6 +71,8 @@ class RemoteStore(Store):
     def get(self, stage: str, key: str) -> Artifact | None:
         """From this machine, else from the URL. Damaged files of either are reported, removed and count as none."""
         here = None if stage in CHANGING else super().get(stage, key)
+        if here is not None and self._unsent(stage, key).exists():
+            self._send(stage, key)
         return here or self._fetch(stage, key)
 
     def _fetch(self, stage: str, key: str) -> Artifact | None:
@@ -100,9 +102,19 @@ class RemoteStore(Store):
     def put(self, stage: str, key: str, artifact: Artifact) -> None:
         """Write it here, send it to a temporary name beside its place, and move it there.
 
-        The move is atomic where the file system's is; an object store gives an object its name when it is whole.
+        The move is atomic where the file system's is; an object store gives an object its name when it is whole. What
+        could not be sent, or was not when the process was killed, is sent when it is asked for again.
         """
+        unsent = self._unsent(stage, key)
+        try:
+            unsent.parent.mkdir(parents=True, exist_ok=True)
+            unsent.touch()
+        except OSError as error:
+            raise self._unusable(error) from error
         super().put(stage, key, artifact)
+        self._send(stage, key)
+
+    def _send(self, stage: str, key: str) -> None:
         there = self._there(stage, key)
         folder = there.rpartition("/")[0]
         sent = f"{folder}/{temporary.place(Path()).name}{SUFFIX}"
@@ -115,9 +127,15 @@ class RemoteStore(Store):
                 with suppress(Exception):
                     self._files.rm(sent)
                 raise
+        self._unsent(stage, key).unlink(missing_ok=True)
+
+    def _unsent(self, stage: str, key: str) -> Path:
+        """There while the copy here is the only one."""
+        return self.path(stage, key).with_suffix(".unsent")
 
     def drop(self, stage: str, key: str) -> None:
         super().drop(stage, key)
+        self._unsent(stage, key).unlink(missing_ok=True)
         self._remove(self._there(stage, key))
 
     def kept(self) -> list[Kept]:

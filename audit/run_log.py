@@ -64,7 +64,8 @@ class _File(logging.FileHandler):
 def kept_log(path: Path, asked: bool) -> Iterator[None]:
     """Everything that the package tells goes to the end of the file at ``path`` as well, as it happens.
 
-    A file that nobody ``asked`` for goes where no stage was begun: bad input leaves nothing behind.
+    A file that nobody ``asked`` for goes where no stage was made and nothing unforeseen happened: bad input leaves
+    nothing behind.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,6 +79,11 @@ def kept_log(path: Path, asked: bool) -> Iterator[None]:
     logger.setLevel(logging.INFO)
     try:
         yield
+    except AuditError:
+        raise
+    except BaseException:
+        asked = True
+        raise
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)

@@ -126,6 +126,7 @@ class Store:
             with written_to.open("rb") as file:
                 os.fsync(file.fileno())
             written_to.replace(path)
+            temporary.sync(path.parent)
         except (OSError, SafetensorError) as error:
             raise self._unusable(error) from error
         finally:
@@ -166,7 +167,8 @@ class Store:
         return sorted(found, key=lambda one: (one.used, one.path))
 
     def prune(self, unused_since: float) -> list[Kept]:
-        """Remove what was neither made nor read since then, and what dead processes left; what was removed.
+        """Remove what was neither made nor read since then, and what dead processes left, of other machines where it
+        was begun before then; what was removed.
 
         A run that is on makes again what it needs of it. Raises AuditError where a file cannot be removed.
         """
@@ -177,6 +179,8 @@ class Store:
             for one in removed:
                 one.path.unlink(missing_ok=True)
                 (self.root / LOCKS / one.stage / one.path.stem).unlink(missing_ok=True)
+            for folder in self.root.iterdir():
+                temporary.clear(folder, unused_since)
         except OSError as error:
             raise AuditError(f"cannot remove {error.filename}: {error.strerror}") from error
         self.claim()
@@ -188,9 +192,10 @@ class Store:
         lock = self.root / LOCKS / stage / key
         try:
             lock.parent.mkdir(parents=True, exist_ok=True)
-            held = FileLock(lock)
+            # No marker in its place where the file system has no locks: one that a dead machine left would stay.
+            held = FileLock(lock, fallback_to_soft=False)
             held.acquire()
-        except OSError as error:
+        except (OSError, NotImplementedError) as error:
             raise self._unusable(error) from error
         try:
             yield

@@ -27,23 +27,52 @@ def place(folder: Path, suffix: str = "") -> Path:
     return folder / f".writing-{HOST}-{os.getpid()}-{secrets.token_hex(4)}{suffix}"
 
 
-def clear(folder: Path) -> list[Path]:
+def sync(folder: Path) -> None:
+    """What was renamed in ``folder`` is on the disk, where the system can be asked for that."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def clear(folder: Path, begun_before: float = 0.0) -> list[Path]:
     """Remove what processes of this machine were writing in ``folder`` when they died; what was removed.
 
-    Of other machines nothing is known: what they write stays.
+    Of other machines, and of this one before it was started anew, nothing is known: what they write stays, but for
+    what was last written before ``begun_before``, in seconds since 1970.
     """
-    left = [path for path in folder.glob(".writing-*") if _is_left(path.name)]
-    for path in left:
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
-    return left
+    found = left(folder)
+    found += [path for path in folder.glob(".writing-*") if _is_old(path, begun_before)]
+    for path in found:
+        remove(path)
+    return found
+
+
+def left(folder: Path) -> list[Path]:
+    """What processes of this machine were writing in ``folder`` when they died."""
+    return [path for path in folder.glob(".writing-*") if _is_left(path.name)]
+
+
+def remove(path: Path) -> None:
+    """A file, or a folder with all that is in it; nothing where it is gone."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _is_left(name: str) -> bool:
     written = NAME.fullmatch(name)
     return written is not None and written["host"] == HOST and not _alive(int(written["pid"]))
+
+
+def _is_old(path: Path, begun_before: float) -> bool:
+    written = NAME.fullmatch(path.name)
+    with suppress(OSError):
+        return written is not None and written["host"] != HOST and path.stat().st_mtime < begun_before
+    return False
 
 
 def _alive(pid: int) -> bool:

@@ -79,13 +79,14 @@ class Workshop:
         finally:
             inner_wall, inner_cpu = self._nested.pop()
             peak = self._peaks.end()
+            wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+            self._resumable.leave_out(wall - inner_wall, cpu - inner_cpu)
+            if self._nested:
+                outer_wall, outer_cpu = self._nested[-1]
+                self._nested[-1] = (outer_wall + wall, outer_cpu + cpu)
         self.store.drop(UNFINISHED, key)
-        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         if not cached:
             self.store.costs.add(self.scale, stage, label, wall + before[0])
-        if self._nested:
-            outer_wall, outer_cpu = self._nested[-1]
-            self._nested[-1] = (outer_wall + wall, outer_cpu + cpu)
         line = StageInfo(
             name=f"{stage}: {label}" if label else stage,
             key=key,
@@ -99,10 +100,9 @@ class Workshop:
         tell_stage(line)
         return Made(artifact, key)
 
-    @property
-    def seconds_before(self) -> float:
-        """Wall time that earlier processes spent on the stage that is being made."""
-        return self._resumable.seconds_before
+    def clock(self) -> Callable[[], float]:
+        """Wall seconds of work on the stage that is being made, earlier processes' included."""
+        return self._resumable.clock()
 
     def key(self, stage: str, seed: int, inputs: dict[str, Any]) -> str:
         """What the artifact is stored under."""

@@ -97,6 +97,11 @@ def test_what_a_dead_process_was_writing_goes_and_what_a_living_one_writes_stays
     strange.write_text("somebody's")
     assert len(temporary.clear(tmp_path)) == 2
     assert set(tmp_path.iterdir()) == {mine, elsewhere, strange}
+    os.utime(elsewhere, (1000, 1000))
+    os.utime(mine, (1000, 1000))
+    assert temporary.clear(tmp_path, begun_before=999) == []
+    assert temporary.clear(tmp_path, begun_before=1001) == [elsewhere]
+    assert set(tmp_path.iterdir()) == {mine, strange}
 
 
 def test_a_store_is_cleared_before_it_is_used(store: Store) -> None:

@@ -1,5 +1,6 @@
 """The folder of a run: whole or not there."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image
 from safetensors import SafetensorError
 
+from audit import temporary
 from audit.errors import AuditError
 from audit.output import claim, write_run
 from audit.records import Record
@@ -142,6 +144,21 @@ def test_the_record_is_the_last_to_arrive_in_a_folder_that_is_there(
     write_run(finished, tmp_path)
     assert set(moved) >= NAMES
     assert moved[-1] == "record.json"
+
+
+def test_a_folder_that_a_killed_process_was_filling_is_empty_for_the_same_command(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "mount"
+    write_run(finished, folder)
+    dead = folder / temporary.place(Path()).name.replace(str(os.getpid()), str(2**22 + 1))
+    dead.mkdir()
+    (folder / "record.json").rename(dead / "record.json")
+    claim(folder)
+    assert list(folder.iterdir()) == []
+    (folder / "tables").mkdir()
+    with pytest.raises(AuditError, match="is not an empty folder"):
+        claim(folder)
 
 
 def test_a_second_run_does_not_overwrite_the_first(finished: Finished, tmp_path: Path) -> None:

@@ -159,6 +159,27 @@ def test_a_transfer_that_fails_leaves_nothing_and_is_one_line(shared: Path, monk
         store.get("stage", "yek")
 
 
+def test_what_could_not_be_sent_is_sent_when_it_is_asked_for_again(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(url(shared))
+    assert isinstance(store, RemoteStore)
+
+    def fail(*_: str) -> None:
+        raise TimeoutError("the network is away")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(store._files, "mv", fail)
+        with pytest.raises(AuditError, match="the network is away"):
+            store.put("stage", "key", SMALL)
+        with pytest.raises(AuditError, match="the network is away"):
+            store.get("stage", "key")
+    assert store.get_or_make("stage", "key", lambda: ARTIFACT)[1] is True
+    move_to("second", tmp_path, monkeypatch)
+    assert same(open_store(url(shared)).get("stage", "key"), SMALL)
+    assert names(shared) == ["stage/key.safetensors"]
+
+
 def _make(address: str, ready: object, made: object) -> None:
     ready.wait()  # type: ignore[attr-defined]
 

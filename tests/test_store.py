@@ -201,13 +201,15 @@ def test_a_failed_write_leaves_the_earlier_artifact(store: Store, monkeypatch: p
     assert same(store.get("stage", "key"), ARTIFACT)
 
 
-def test_a_file_is_complete_before_it_has_its_name(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_complete_before_it_has_its_name_and_the_name_is_on_the_disk_as_well(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[list[str]] = []
     monkeypatch.setattr(os, "fsync", lambda _: seen.append(files(store)))
     store.put("stage", "key", ARTIFACT)
-    ((during,),) = seen
+    (during,), after = seen
     assert during.startswith(".writing-")
-    assert files(store) == ["key.safetensors"]
+    assert after == files(store) == ["key.safetensors"]
 
 
 def test_a_root_that_cannot_be_written_is_an_error_with_advice(tmp_path: Path) -> None:
@@ -282,6 +284,30 @@ def test_tensors_on_one_memory_are_kept_each_for_itself(tmp_path: Path) -> None:
     assert found is not None
     assert torch.equal(found.tensors["one"], found.tensors["same"])
     assert torch.equal(found.tensors["view"], one.view(2, 3))
+
+
+def test_without_locks_a_store_is_refused_and_no_marker_is_left(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", missing)
+    with pytest.raises(Unusable, match="cannot write to the store"):
+        store.get_or_make("stage", "key", lambda: Artifact())
+    assert list(store.root.rglob("*.safetensors")) == []
+
+
+@pytest.mark.parametrize(("error", "kept"), [(AuditError("bad input"), False), (RuntimeError("unforeseen"), True)])
+def test_a_log_of_what_nobody_foresaw_stays(error: Exception, kept: bool, tmp_path: Path) -> None:
+    path = tmp_path / "logs" / "log.jsonl"
+
+    def begin() -> None:
+        with kept_log(path, asked=False):
+            tell("begins")
+            raise error
+
+    with pytest.raises(type(error)):
+        begin()
+    assert path.exists() is kept
 
 
 def test_a_log_on_a_full_disk_ends_and_not_the_run(caplog: pytest.LogCaptureFixture) -> None:

@@ -12,15 +12,14 @@ from dataclasses import dataclass, fields
 from typing import Protocol
 
 from audit.errors import AuditError
-from audit.piecework import begin, make_piece
+from audit.piecework import Done, begin, make_piece
 from audit.plan import Piece
-from audit.records import StageInfo
 from audit.registry import unknown
 from audit.request import Request
 from audit.store import Store
 
 EXECUTORS = ("local", "ray")
-Made = Future[tuple[str, list[StageInfo]]]
+Made = Future[Done]
 
 
 class Executor(Protocol):

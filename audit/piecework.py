@@ -2,6 +2,7 @@
 
 import logging
 import pickle
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -24,28 +25,59 @@ _seeds: dict[tuple[bytes, int], OneSeed] = {}
 _KEPT = 4
 
 
+@dataclass(frozen=True)
+class Done:
+    """A piece: its ``result``, the ``stages`` that were made for it, and ``warnings`` about the store."""
+
+    result: str
+    stages: list[StageInfo]
+    warnings: list[str]
+
+
+class _Warnings(logging.Handler):
+    """Keeps them until they are taken."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._said: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._said.append(record.getMessage())
+
+    def taken(self) -> list[str]:
+        said, self._said = self._said, []
+        return said
+
+
+_warnings = _Warnings()
+
+
 def begin(store: Store | str, threads: int) -> None:
     """What a process is like before its first piece. ``store``: or its address."""
     global _store
-    # What there is to say of a result is said once, where the run is put together; of a file, by who found it.
+    # What there is to say of a result is said once, where the run is put together; of a file, it goes there as well.
     logging.getLogger("audit").setLevel(logging.ERROR)
     for own in ("store", "remote_store", "checkpoints"):
-        logging.getLogger(f"audit.{own}").setLevel(logging.WARNING)
+        logger = logging.getLogger(f"audit.{own}")
+        logger.setLevel(logging.WARNING)
+        logger.addHandler(_warnings)
+        logger.propagate = False
     _store = open_store(store) if isinstance(store, str) else store
     _requests.clear()
     _seeds.clear()
     torch.set_num_threads(threads)
 
 
-def make_piece(packed: bytes, piece: Piece) -> tuple[str, list[StageInfo]]:
-    """The piece's result, and the stages that were made for it. Raises AuditError or RuntimeError, nothing else.
+def make_piece(packed: bytes, piece: Piece) -> Done:
+    """The piece, made. Raises AuditError or RuntimeError, nothing else.
 
     ``packed``: the request, pickled.
     """
     try:
         one = _one_seed(packed, piece.seed)
         one.shop.stages = []
-        return make(piece, one), one.shop.stages
+        result = make(piece, one)
+        return Done(result, one.shop.stages, _warnings.taken())
     except AuditError:
         raise
     except Exception as error:  # anybody's code: what it raises may not survive the way back

@@ -20,9 +20,8 @@ import audit
 import defenses
 from audit.errors import AuditError
 from audit.executors import Crew, Made, OnRay
-from audit.piecework import begin, make_piece
+from audit.piecework import Done, begin, make_piece
 from audit.plan import Piece
-from audit.records import StageInfo
 from audit.remote_store import is_url, open_store
 from audit.request import Request
 from audit.spiking.kernels import engine
@@ -194,7 +193,7 @@ def _code() -> str:
 _agreed: Terms | None = None
 
 
-def _make(terms: Terms, packed: bytes, piece: Piece) -> tuple[str, list[StageInfo]] | Exception:
+def _make(terms: Terms, packed: bytes, piece: Piece) -> Done | Exception:
     """What a piece raises is a result: whatever Ray itself raises is about a process, a node or the installation."""
     try:
         _agree(terms)

@@ -68,10 +68,13 @@ class Workers:
                     with monitor.steps(title if error is None else f"{title}: {error}", 1):
                         advance()
                     if error is None:
-                        came[i][piece], stages = future.result()
-                        made[i] += stages
-                        for line in stages:
+                        done = future.result()
+                        came[i][piece] = done.result
+                        made[i] += done.stages
+                        for line in done.stages:
                             tell_stage(line)
+                        for text in done.warnings:
+                            log.warning("%s", text)
         except self._executor.lost as error:
             raise AuditError(self._executor.advice(error)) from error
         return [i for i, several in pieces.items() if len(came[i]) == len(several)], came

@@ -1,5 +1,6 @@
 """Several processes make what one makes: the same record, each stage once, and no end of a run that hangs."""
 
+import json
 import multiprocessing
 import os
 import signal
@@ -18,6 +19,7 @@ from audit.own_network import OwnNetworks
 from audit.plan import Piece, attacked, protected, trained
 from audit.records import Record
 from audit.run import run
+from audit.run_log import kept_log
 from audit.store import Artifact, Store
 from audit.workers import Workers, shares, workers
 from tests.conftest import tiny_request
@@ -166,15 +168,21 @@ def test_no_process_is_left(tmp_path: Path) -> None:
     assert set(multiprocessing.active_children()) == set(others)
 
 
-def test_a_process_tells_of_a_damaged_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_process_tells_of_a_damaged_file_and_the_log_of_the_run_holds_it(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     store, request = Store(tmp_path), tiny_request("none", "none")
     run(request, store, SilentMonitor())
     (kept,) = (one for one in store.kept() if one.stage == "teacher")
     kept.path.write_bytes(kept.path.read_bytes()[:-1])
-    with workers(Crew(2, 1), store, torch.device("cpu")) as pool:
+    log = tmp_path / "log.jsonl"
+    with kept_log(log, asked=True), workers(Crew(2, 1), store, torch.device("cpu")) as pool:
         assert pool is not None
         pool.spread([request], SilentMonitor())
-    assert f"stored teacher {kept.path} is damaged" in capfd.readouterr().err
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    said = [line["message"] for line in lines if line["level"] == "warning"]
+    assert [text.startswith(f"stored teacher {kept.path} is damaged") for text in said] == [True]
+    assert "damaged" not in capfd.readouterr().err
     assert store.get("teacher", kept.path.stem) is not None
 
 

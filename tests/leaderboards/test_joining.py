@@ -5,7 +5,7 @@ import pytest
 from audit.errors import AuditError
 from audit.records import Record
 from leaderboards.entries import joined, row
-from leaderboards.readme import block
+from leaderboards.readme import Source, block
 from tests.records_factory import record
 
 
@@ -26,7 +26,7 @@ def test_rows_of_two_runs_stand_under_both_commands() -> None:
     first, second = row(record(), "privatesnn"), of_another_run("conversion")
     both = joined([first, second], "here")
     assert {"privatesnn", "conversion"} <= {d.defense for d in both.results[0].defenses}
-    text = block(both, "somewhere", ["accuracy"])
+    text = block(Source((both,)), "somewhere", ["accuracy"])
     assert f"```sh\n{first.command}\n{second.command}\n```" in text
 
 

@@ -1,8 +1,8 @@
-"""The table of a benchmark run, in the terminal, as a committed record and in the README.
+"""The table of a benchmark run, in the terminal, as a committed record and in docs/engine.md.
 
 python -m benchmarks.table RESULTS.json            print it; RESULTS is pytest-benchmark's file, or a kept one
-python -m benchmarks.table RESULTS.json --keep     make it the committed record and put its table into the README
-python -m benchmarks.table --check                 whether README and committed record agree
+python -m benchmarks.table RESULTS.json --keep     make it the committed record and put its table into docs/engine.md
+python -m benchmarks.table --check                 whether page and committed record agree
 """
 
 import argparse
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 KEPT = Path(__file__).with_name("results.json")
-README = Path(__file__).parent.parent / "README.md"
+PAGE = Path(__file__).parent.parent / "docs" / "engine.md"
 MARKS = "<!-- benchmarks: benchmarks/results.json -->", "<!-- /benchmarks -->"
 HEAD = (
     "implementation", "wall s", "CPU s", "/ ours, wall", "/ ours, CPU", "peak MB", "/ ours, peak",
@@ -81,7 +81,7 @@ def with_table(readme: str, runs: list[Run]) -> str:
     before, _, rest = readme.partition(MARKS[0])
     _, found, after = rest.partition(MARKS[1])
     if not found:
-        raise SystemExit(f"README.md: the marks {MARKS[0]} ... {MARKS[1]} are missing")
+        raise SystemExit(f"{PAGE.name}: the marks {MARKS[0]} ... {MARKS[1]} are missing")
     return f"{before}{MARKS[0]}\n\n{markdown(runs)}\n{MARKS[1]}{after}"
 
 
@@ -94,14 +94,14 @@ def main() -> None:
     results = json.loads(options.results.read_text())
     runs = runs_of(results)
     if options.check:
-        if with_table(README.read_text(), runs) != README.read_text():
+        if with_table(PAGE.read_text(), runs) != PAGE.read_text():
             raise SystemExit(
-                f"README.md: its benchmark table is not that of {KEPT.name}: python -m benchmarks.table --keep"
+                f"{PAGE.name}: its benchmark table is not that of {KEPT.name}: python -m benchmarks.table --keep"
             )
         return
     if options.keep:
         KEPT.write_text(json.dumps({"made_with": made_with(results), "runs": runs}, indent=1) + "\n")
-        README.write_text(with_table(README.read_text(), runs))
+        PAGE.write_text(with_table(PAGE.read_text(), runs))
     sys.stdout.write(markdown(runs))
 
 

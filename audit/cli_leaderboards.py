@@ -150,9 +150,9 @@ def _paper(paths: list[Path], layout: str, output: Format, threshold: float) -> 
     from leaderboards.tracks import each_run
 
     if layout.startswith("quantization"):
-        made = build_quantization(layout, [read(path).record for path in each_run(paths)])
+        made = build_quantization(layout, [run.record for path in each_run(paths) for run in read(path)])
     else:
-        runs = [read(path) for path in paths]
+        runs = [run for path in paths for run in read(path)]
         made = build(layout, [run.record for run in runs], Options(threshold, [run.pictures for run in runs]))
     for table in made:
         print_text(terminal(table, out_console.width) if output == "terminal" else text(table, output))
@@ -171,8 +171,7 @@ def _own_tables(paths: list[Path], output: Format) -> None:
         if (track := read_track(path)) is not None:
             made.append(robustness(track.records, track.absent))
             continue
-        record = read(path).record
-        made += [build(record, name) for name in readable(record)]
+        made += [build(run.record, name) for run in read(path) for name in readable(run.record)]
     for table in made:
         if output == "terminal":
             print_table(table)

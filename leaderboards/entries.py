@@ -137,11 +137,11 @@ def row(record: Record, defense: str) -> Record:
     return record.model_copy(update={"results": results, "settings_passed": passed})
 
 
-def joined(rows: Sequence[Record], where: str) -> Record:
-    """The inverse of `row`: one record of all targets; of several runs that ask the same of other defenses.
+def joined(rows: Sequence[Record], where: str) -> tuple[Record, ...]:
+    """The inverse of `row`: one record of all targets for each set of teachers and evaluators, that of most rows first.
 
-    Its command has a line for every run. Runs on other machines have other teachers of the same recipe, and code grows:
-    where these differ, each line says which it was. Raises AuditError where more differs, or a defense comes twice.
+    The rows may be of several runs that ask the same of other defenses; a record's command has a line for each. Code
+    grows: where it differs, the lines say which it was. Raises AuditError where more differs, or a defense comes twice.
     """
     if not rows:
         raise AuditError(f"there is no row in {where}")
@@ -153,7 +153,15 @@ def joined(rows: Sequence[Record], where: str) -> Record:
     names = [audited(row) for row in rows]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise AuditError(f"{where} has several rows of '{twice}'; name the one that is meant")
+    together: dict[tuple[str, ...], list[Record]] = {}
+    for row in rows:
+        together.setdefault(_networks(row), []).append(row)
     several = len({_origin(row) for row in rows}) > 1
+    return tuple(_one(group, several) for group in sorted(together.values(), key=len, reverse=True))
+
+
+def _one(rows: Sequence[Record], several: bool) -> Record:
+    first = rows[0]
     commands = [row.command + (f"  # {_origin(row)}" if several else "") for row in rows]
     return first.model_copy(
         update={
@@ -171,6 +179,11 @@ COMMON = ("data", "settings", "suites", "seeds")
 def _common(record: Record) -> tuple[object, ...]:
     settings = (record.profile, record.settings_resolved)
     return record.dataset, settings, record.suites, [result.seed for result in record.results]
+
+
+def _networks(record: Record) -> tuple[str, ...]:
+    """What its numbers are beside: nothing of one teacher is compared with what is of another."""
+    return tuple(hash for result in record.results for hash in (result.teacher.hash, result.evaluator.hash))
 
 
 def _origin(record: Record) -> str:

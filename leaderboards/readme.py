@@ -1,13 +1,15 @@
 """Regenerate the tables and numbers of the pages from their records: ``python -m leaderboards.readme``.
 
 A block begins with ``<!-- tables: leaderboards/records/SUITE/DATASET -->`` and ends with ``<!-- /tables -->``; the path
-is relative to the page, and names a record, a folder of rows that came out of one run, or the folder of a track. What
-lies between is replaced by every table to read, or by those that are named after the path, the papers' layouts among
-them: ``records/paper-v1/cifar10 verdict accuracy paper-table-2``, ``tracks/robustness/cifar10 quantization-2``.
+is relative to the page, and names a record, a folder of rows, of which ``PATH#f8302683`` are those of the run with that
+teacher, a folder of several runs, or that of a track. What lies between is replaced by every table to read, or by those
+that are named after the path, the papers' layouts among them: ``records/paper-v1/cifar10 verdict paper-table-2``,
+``tracks/robustness/cifar10 quantization-2``.
 Numbers between the blocks are cells of such tables, see `leaderboards.prose`.
 """
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -16,11 +18,11 @@ from functools import cache
 from pathlib import Path
 
 from audit.errors import AuditError
-from audit.records import Record
 from leaderboards.cells import Table
-from leaderboards.entries import joined, load_folder
 from leaderboards.paper.layouts import LAYOUTS
 from leaderboards.paper.layouts import build as layout
+from leaderboards.paper.measured import Options
+from leaderboards.paper.runs import Run, read
 from leaderboards.prose import CELL, SOURCE, filled
 from leaderboards.quantization import build as quantization
 from leaderboards.robustness import table as robustness
@@ -30,8 +32,8 @@ from leaderboards.tracks import RECORD, Track, read_track
 BEGIN = re.compile(r"^<!-- tables: (?P<path>\S+)(?P<names>( [a-z0-9-]+)*) -->$", re.MULTILINE)
 END = "<!-- /tables -->"
 SEVERAL = (
-    "Rows of several runs: each run has a teacher and evaluators of its own, of the same recipe and data, and its "
-    "distances are in the features of its own evaluator.\n\n"
+    "Rows of several runs: each has a teacher and evaluators of its own, of the same recipe and data, and its "
+    "distances are in the features of its own evaluator, so that each has tables of its own."
 )
 TRACK = "robustness"
 PAGES = (Path("README.md"), Path("docs/results.md"), Path("docs/reproduction.md"))
@@ -39,39 +41,53 @@ PAGES = (Path("README.md"), Path("docs/results.md"), Path("docs/reproduction.md"
 
 @dataclass(frozen=True)
 class Source:
-    """What a path of a page leads to: one run, those of a sweep in the order of their names, or a ``track``'s."""
+    """What a path of a page leads to: one run, the runs that rows are of, a sweep's together, or a ``track``'s."""
 
-    records: tuple[Record, ...]
+    groups: Sequence[Sequence[Run]]
     track: Track | None = None
 
     @classmethod
-    def at(cls, path: Path) -> "Source":
-        """A record, a folder of runs' folders, a track, or a folder of rows; submitted ones are on the boards alone."""
+    def at(cls, path: Path, teacher: str = "") -> "Source":
+        """A record, a folder of runs' folders, a track, or a folder of rows; submitted ones are on the boards alone.
+
+        ``teacher``: the beginning of a hash; of the runs of rows only that of this teacher.
+        """
         track = read_track(path)
         if track is not None and track.records:
-            return cls(track.records, track)
-        if path.is_file():
-            return cls((Record.read(path),))
-        if runs := sorted(path.glob(f"*/{RECORD}")):
-            return cls(tuple(map(Record.read, runs)))
-        own = [entry.record for entry in load_folder(path) if entry.record.submission is None]
-        return cls((joined(own, str(path)),))
+            return cls([[Run(record) for record in track.records]], track)
+        if not path.is_file() and (runs := sorted(path.glob(f"*/{RECORD}"))):
+            return cls([[run for one in runs for run in read(one.parent)]])
+        runs = [run for run in read(path) if run.record.results[0].teacher.hash.startswith(teacher)]
+        if not runs:
+            raise AuditError(f"no run in {path} has a teacher {teacher}")
+        return cls([[run] for run in runs])
 
     def tables(self, name: str) -> list[Table]:
+        return [table for group in self.groups for table in self.of(group, name)]
+
+    def of(self, group: Sequence[Run], name: str) -> list[Table]:
+        records = [run.record for run in group]
         if self.track is not None:
-            return [robustness(self.records, self.track.absent)] if name == TRACK else quantization(name, self.records)
-        return layout(name, self.records) if name in LAYOUTS else [build(self.records[0], name)]
+            return [robustness(records, self.track.absent)] if name == TRACK else quantization(name, records)
+        if name in LAYOUTS:
+            return layout(name, records, Options(pictures=[run.pictures for run in group]))
+        return [build(record, name) for record in records]
 
 
 def block(source: Source, path: str, names: Sequence[str]) -> str:
-    """The tables as Markdown, under the command that made the records; no ``names``: all that are to read."""
-    command = "\n".join(" ".join(line.split()) for line in source.records[0].command.splitlines())
-    if "<!--" in command or "```" in command:
-        raise AuditError(f"the command in {path} cannot be shown in Markdown: {command!r}")
-    names = names or (readable(source.records[0]) if source.track is None else (TRACK,))
-    tables = "\n".join(render(table, "md") for name in names for table in source.tables(name))
-    origin = f"Made from [`{path}`]({path}) by `python -m leaderboards.readme`; the record was made by"
-    return f"{origin}\n\n```sh\n{command}\n```\n\n{SEVERAL if '  # revision ' in command else ''}{tables}"
+    """The tables as Markdown, under the commands that made the records; no ``names``: all that are to read."""
+    parts = [f"Made from [`{path}`]({path}) by `python -m leaderboards.readme`; the record was made by"]
+    if len(source.groups) > 1:
+        parts.append(SEVERAL)
+    for group in source.groups:
+        first = group[0].record
+        command = "\n".join(" ".join(line.split()) for line in first.command.splitlines())
+        if "<!--" in command or "```" in command:
+            raise AuditError(f"the command in {path} cannot be shown in Markdown: {command!r}")
+        parts.append(f"```sh\n{command}\n```")
+        own = names or (readable(first) if source.track is None else (TRACK,))
+        parts.append("\n".join(render(table, "md") for name in own for table in source.of(group, name)))
+    return "\n\n".join(parts)
 
 
 def regenerate(readme: Path) -> str:
@@ -83,7 +99,8 @@ def regenerate(readme: Path) -> str:
 
     @cache
     def at(path: str) -> Source:
-        return Source.at(readme.parent / path)
+        place, _, teacher = path.partition("#")
+        return Source.at(Path(os.path.normpath(readme.parent / place)), teacher)
 
     named = {found["name"]: found["path"] for found in SOURCE.finditer(text)}
 

@@ -21,22 +21,22 @@ class Run:
     pictures: Mapping[str, str] = field(default_factory=dict)
 
 
-def read(path: Path) -> Run:
-    """Raises AuditError, in one line, where ``path`` is no run."""
+def read(path: Path) -> list[Run]:
+    """One run, or all those whose rows lie in a folder. Raises AuditError, in one line, where ``path`` is no run."""
     if path.name == RECORD and path.is_file():
         path = path.parent
     if path.is_file():
         record = Record.read(path)
-        return _run(record, dict.fromkeys(_audited(record), path.with_suffix(".png")))
+        return [_run(record, dict.fromkeys(_audited(record), path.with_suffix(".png")))]
     if (path / RECORD).is_file():
         record = Record.read(path / RECORD)
-        return _run(record, {name: path / PICTURES / f"{name}.png" for name in _audited(record)})
+        return [_run(record, {name: path / PICTURES / f"{name}.png" for name in _audited(record)})]
     entries = load_folder(path) if path.is_dir() else []
     own = [entry for entry in entries if entry.record.submission is None and entry.record.external is None]
     if not own:
         raise AuditError(f"{path} is no run: give {WHAT}")
-    whole = joined([entry.record for entry in own], str(path))
-    return _run(whole, {entry.defense: entry.pictures for entry in own if entry.pictures is not None})
+    pictures = {entry.defense: entry.pictures for entry in own if entry.pictures is not None}
+    return [_run(record, pictures) for record in joined([entry.record for entry in own], str(path))]
 
 
 def _audited(record: Record) -> list[str]:
@@ -45,8 +45,9 @@ def _audited(record: Record) -> list[str]:
 
 def _run(record: Record, places: Mapping[str, Path]) -> Run:
     """Every grid shows the undefended network as well, where the run has it."""
-    pictures = {name: str(path) for name, path in places.items() if path.is_file()}
     names = {defense.defense for result in record.results for defense in result.defenses}
+    audited = _audited(record)
+    pictures = {name: str(path) for name, path in places.items() if name in audited and path.is_file()}
     if pictures and UNDEFENDED in names:
         pictures.setdefault(UNDEFENDED, next(iter(pictures.values())))
     return Run(record, pictures)

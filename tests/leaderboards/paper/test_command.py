@@ -36,14 +36,14 @@ def test_every_defense_of_a_run_has_its_own_pictures_and_the_undefended_network_
     run(*targets).write(folder / "record.json")
     (folder / "pictures" / "dc-cet.png").write_bytes(b"png")
     sheets = {name: str(folder / "pictures" / f"{name}.png") for name in names[1:3]}
-    assert read(folder).pictures == {**sheets, names[0]: sheets["dc-cet"]}
+    assert read(folder)[0].pictures == {**sheets, names[0]: sheets["dc-cet"]}
 
 
 def test_the_picture_beside_a_row_is_of_the_defense_that_it_audits(tmp_path: Path) -> None:
     run(leaking("privatesnn", 0.6)).write(tmp_path / "row.json")
-    assert read(tmp_path / "row.json").pictures == {}
+    assert read(tmp_path / "row.json")[0].pictures == {}
     (tmp_path / "row.png").write_bytes(b"png")
-    assert read(tmp_path / "row.json").pictures == {"privatesnn": str(tmp_path / "row.png")}
+    assert read(tmp_path / "row.json")[0].pictures == {"privatesnn": str(tmp_path / "row.png")}
 
 
 def test_a_folder_of_committed_rows_is_one_run(command: Command) -> None:

@@ -21,7 +21,7 @@ FORMATS: tuple[Format, ...] = ("csv", "md", "tex", "html")
 
 @pytest.fixture(scope="module", params=["class-leakage-v2/digits", "class-leakage-v2/cifar10"])
 def committed(request: pytest.FixtureRequest) -> Record:
-    return read(RECORDS / request.param).record
+    return read(RECORDS / request.param)[0].record
 
 
 def row(table: Table, defense: str) -> dict[str, str]:

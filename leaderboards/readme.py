@@ -55,8 +55,8 @@ class Source:
         track = read_track(path)
         if track is not None and track.records:
             return cls([[Run(record) for record in track.records]], track)
-        if not path.is_file() and (runs := sorted(path.glob(f"*/{RECORD}"))):
-            return cls([[run for one in runs for run in read(one.parent)]])
+        if not path.is_file() and (inside := sorted(path.glob(f"*/{RECORD}"))):
+            return cls([[run for record in inside for run in read(record.parent)]])
         runs = [run for run in read(path) if run.record.results[0].teacher.hash.startswith(teacher)]
         if not runs:
             raise AuditError(f"no run in {path} has a teacher {teacher}")

@@ -44,14 +44,14 @@ def test_where_code_differs_each_command_says_which_it_was() -> None:
 
 def test_rows_of_another_teacher_are_a_record_of_their_own_and_have_tables_of_their_own() -> None:
     """A drop against the teacher is one against its own."""
-    rows = [row(record(), "privatesnn"), of_another_run("conversion"), of_another_run("rmp-snn")]
+    rows = [row(record(), "privatesnn"), of_another_run("conversion"), of_another_run("dc-cet")]
     changed = []
     for stranger in rows[1:]:
         (result,) = stranger.results
         other = result.model_copy(update={"teacher": result.teacher.model_copy(update={"hash": "1" * 64})})
         changed.append(stranger.model_copy(update={"results": (other,)}))
     two, one = joined([rows[0], *changed], "here")
-    assert {"conversion", "rmp-snn"} <= {d.defense for d in two.results[0].defenses}
+    assert {"conversion", "dc-cet"} <= {d.defense for d in two.results[0].defenses}
     assert two.results[0].teacher.hash == "1" * 64
     assert one.results[0].teacher.hash == rows[0].results[0].teacher.hash
     assert "teacher 11111111" in two.command

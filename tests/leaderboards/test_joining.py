@@ -57,7 +57,7 @@ def test_rows_of_another_teacher_are_a_record_of_their_own_and_have_tables_of_th
     assert "teacher 11111111" in two.command
     text = block(Source([[Run(two)], [Run(one)]]), "somewhere", ["accuracy"])
     assert text.count("**Test accuracy") == 2
-    assert text.index("teacher 11111111") < text.index("**Test accuracy") < text.index(f"{rows[0].command}  # ")
+    assert text.index("teacher 11111111") < text.index("**Test accuracy") < text.index(f"{rows[0].command} # ")
 
 
 def test_rows_that_differ_otherwise_are_refused_by_what_differs() -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from audit.answers import Answers
 from audit.contracts import Images, Reconstructions
 from audit.controls import image_controls, noise
+from audit.evasions import together
 from audit.evidence import Evidence
 from audit.membership import Membership
 from audit.metrics.robustness import FULL_PRECISION, model_size
@@ -19,7 +20,7 @@ from audit.networks.training import predict
 from audit.observation import Observation, Observer, Yardstick, measure
 from audit.pipeline import Prepared, Target, Trained
 from audit.records import AttackResult, DefenseResult, GradientHealth, Measurement
-from audit.robustness import Contrast, contrast, together, victims
+from audit.robustness import Contrast, contrast, victims
 from audit.settings import MeasureSettings
 from audit.spiking.files import describe, weights
 from audit.spiking.network import SpikingNetwork

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from audit.answers import SIGNAL, Answers
 from audit.errors import AuditError
+from audit.evasions import together
 from audit.networks.vgg import NETWORKS, vgg
 from audit.observation import EVALUATOR_DISTANCE, INCEPTION_DISTANCE, Observation, Yardstick, measure
 from audit.records import AttackResult, Measurement, Record, SeedResult
 from audit.robustness import KINDS as CONTRASTS
-from audit.robustness import ON_CHIP, Contrast, together
+from audit.robustness import ON_CHIP, Contrast
 from audit.store import hash_tensors
 from audit.zips import Limits, read_members
 

@@ -1,7 +1,7 @@
-"""Raw scores of evasions, one row per image, and every measurement of them from these alone."""
+"""Raw scores of an evasion, one row per image, and every measurement of it from them alone."""
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -22,7 +22,7 @@ from audit.metrics.robustness import (
 from audit.networks.ascent import derived_seed
 from audit.networks.training import predict
 from audit.observation import first_per_class
-from audit.records import AttackResult, Measurement
+from audit.records import Measurement
 from audit.spiking.integer import Emulation, finest
 from audit.spiking.network import SpikingNetwork
 from audit.spiking.watching import watched_logits
@@ -106,30 +106,6 @@ class Contrast:
             found.append(noise_to_signal(f"{name}, mean over layers", noise, signal, root))
             found += [noise_to_signal(f"{name}, {at}", self.noise[at], self.signal[at], root) for at in layers]
         return tuple(found)
-
-
-def together(attacks: Sequence[AttackResult], contrasts: Mapping[str, Contrast]) -> tuple[Measurement, ...]:
-    """By strength, rising, the accuracy lost to all evasions of it together: of `accuracy_loss` with an image as lost
-    where any of them makes the target err, which is how RobustBench counts (Croce et al., 2021).
-
-    ``contrasts``: by the attack's name, of those that have one. Where the attacks changed unequally many images, those
-    that all of them changed count; fewer victims are the first of more. A random coder answers each attack once: with
-    many of them some err by chance, which this counts for the attacker.
-    """
-    found: dict[float, list[Contrast]] = {}
-    for attack in attacks:
-        levels = attack.settings.get("levels")
-        if attack.attack in contrasts and isinstance(levels, int | float):
-            found.setdefault(float(levels), []).append(contrasts[attack.attack])
-    measured = []
-    for levels, several in sorted(found.items()):
-        first, *_ = several = sorted(several, key=lambda one: len(one.labels))
-        n = len(first.labels)
-        still = torch.stack([one.attacked[:n].argmax(1) == first.labels for one in several]).all(0)
-        measured.append(
-            accuracy_loss(f"{LOSS}, all evasions, {levels:g}/255", first.clean.argmax(1) == first.labels, still)
-        )
-    return tuple(measured)
 
 
 def victims(test: Images, count: int, classes: int) -> Images:

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from audit.contracts import Access, Adversarial, AttackContext, Images, Task
+from audit.evasions import together
 from audit.metrics.robustness import AGREEMENT, CHIP_LOSS
 from audit.networks.ascent import derived_seed
 from audit.recompute import recomputed, recomputed_together, scored_places
 from audit.records import AttackResult, Record
 from audit.registry import ATTACKS, register_attack
-from audit.robustness import ATTACKED, CODED, Contrast, contrast, together, victims
+from audit.robustness import ATTACKED, CODED, Contrast, contrast, victims
 from audit.spiking.encoding import Coding
 from audit.spiking.grid import Grid, round_weights
 from audit.spiking.integer import finest

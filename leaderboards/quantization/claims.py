@@ -145,18 +145,23 @@ def _variation_grows(networks: Sequence[Network], paper: Published) -> Iterator[
         widths = sorted({n.bits for n in networks if n.bits != FULL_PRECISION}, reverse=True)
         for bits in (*widths, *(() if widths else (None,))):
             where = f"variation of {what}" + ("" if bits is None else f", {bits:g} bit")
-            sides = None if bits is None else _ranges(networks, bits, column)
+            codings, sides = ([], None) if bits is None else _ranges(networks, bits, column)
             if sides is None:
                 yield _unanswered(said, where, f"+{printed:g} %")
                 continue
+            where += "" if len(codings) == len(CODINGS) else f", {', '.join(codings)} coding"
             after, before = (Side(name, one, one) for name, one in zip(("quantised", "before"), sides, strict=True))
             grown = f"{(after.loss.value or 0) / before.loss.value - 1:+.0%}; " if before.loss.value else ""
             yield _row(said, where, f"+{printed:g} %", after, before, grown + _verdict(after, [before]))
 
 
-def _ranges(networks: Sequence[Network], bits: float, column: Column) -> tuple[Number, Number] | None:
-    """After and before, over the parameter sets that both have; None where a coding has less than two of them."""
+def _ranges(networks: Sequence[Network], bits: float, column: Column) -> tuple[list[str], tuple[Number, Number] | None]:
+    """After and before, over the parameter sets that both have; of the codings, named, that have two of them or more.
+
+    None where no coding has.
+    """
     sums: list[list[Number]] = [[], []]
+    codings: list[str] = []
     for word in CODINGS:
         by_bits = [
             {(n.threshold, n.rest): n for n in networks if (n.coding, n.bits) == (word, width)}
@@ -164,15 +169,16 @@ def _ranges(networks: Sequence[Network], bits: float, column: Column) -> tuple[N
         ]
         common = set(by_bits[0]) & set(by_bits[1])
         if len(common) < 2:
-            return None
+            continue
+        codings.append(word)
         for group, total in zip(by_bits, sums, strict=True):
             for levels in STRENGTHS.values():
                 cells = [read(group[at].target, levels, column) for at in common]
                 total.append(variation([cell for cell in cells if isinstance(cell, Number)]))
-    if any(one.value is None for total in sums for one in total):
-        return None
+    if not codings or any(one.value is None for total in sums for one in total):
+        return codings, None
     after, before = (_summed(total) for total in sums)
-    return after, before
+    return codings, (after, before)
 
 
 def _order_of_influence(networks: Sequence[Network], paper: Published) -> Iterator[tuple[Cell, ...]]:

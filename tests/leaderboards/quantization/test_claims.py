@@ -80,6 +80,18 @@ def test_a_range_over_parameters_that_grows_says_by_how_much_and_one_that_does_n
     assert shrunk.endswith("not confirmed")
 
 
+def test_the_range_over_parameters_is_that_of_the_codings_that_have_several_and_names_them() -> None:
+    records = [
+        record
+        for record in runs(widens=0.3)
+        if (settings := record.results[0].defenses[0].settings)["coding"] != "latency"
+        or settings["firing_threshold"] == 0.4
+    ]
+    shown = [row for row in found(records) if row["claim of the paper"] == WIDER]
+    assert [row["of"].partition(",")[2] for row in shown] == [" 4 bit, direct, rate, phase coding: quantised"] * 2
+    assert "not answered" not in {row["answer"] for row in shown}
+
+
 @pytest.mark.parametrize(
     ("threshold", "bits", "direct", "answer"),
     [(0.5, 0.3, 0.1, "confirmed"), (0.1, 0.3, 0.5, "not confirmed"), (-0.5, 0.3, 0.1, "confirmed")],

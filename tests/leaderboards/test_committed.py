@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from audit.recompute import read_scores, recomputed, recomputed_together, scored_places
+from audit.records import Record
 from leaderboards.entries import ROOT, Entry, load
+from leaderboards.tracks import read_track
 from leaderboards.verification import verify_row
 
 HERE = Path(__file__).parent.parent.parent
@@ -25,3 +28,31 @@ def test_a_committed_row_is_accepted_when_it_is_made_again_from_its_raw_scores(e
     assert verdict.accepted, verdict.text()
     made = next(f for f in verdict.findings if f.check == "raw scores")
     assert made.state == "passed"
+
+
+TRACKS = sorted((HERE / "leaderboards" / "tracks").glob("*/*/track.json"))
+RUNS = [run for track in TRACKS for run in sorted(track.parent.glob("*/record.json"))]
+ONE_RUN = list({run.parent.parent: run for run in RUNS}.values())
+
+
+@pytest.mark.parametrize(
+    "path", RUNS if "AUDIT_EVERY_ROW" in os.environ else ONE_RUN, ids=lambda path: "-".join(path.parts[-3:-1])
+)
+def test_a_committed_run_of_a_track_follows_from_its_raw_scores(path: Path) -> None:
+    record, scores = Record.read(path), read_scores(path.with_name("scores.npz"))
+    [result] = record.results
+    claimed = {place: attack.measurements for place, attack in scored_places(result)}
+    assert dict(recomputed(record, scores)) == claimed
+    assert len(claimed) == 15
+    [(_, together)] = recomputed_together(record, scores)
+    assert together == result.defenses[0].evasions
+    assert len(together) == 3
+
+
+def test_every_place_of_a_committed_track_has_its_run_or_its_reason() -> None:
+    assert len(TRACKS) >= 1
+    for track in TRACKS:
+        read = read_track(track.parent)
+        assert read is not None
+        assert len({(record.command, record.environment.code_hash) for record in read.records}) == 1
+        assert len(read.records) + len(read.absent) in (12, 24)

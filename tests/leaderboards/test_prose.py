@@ -97,7 +97,7 @@ def prose(page: str) -> str:
         r"<!-- (tables|benchmarks|executors): .*?<!-- /\1 -->",
         r"```.*?```",
         r"^    .*?$",
-        r"<!-- (cell|value) [^>]*-->[^<]*<!-- / -->",
+        r"<!-- (cell|value) (?:(?!-->).)*-->[^<]*<!-- / -->",
         r"`[^`]*`",
         r"<!--.*?-->",
         r"\]\([^)]*\)",
@@ -119,14 +119,17 @@ def measured(text: str) -> bool:
 # Numbers in running text that no record holds, and where they come from.
 PACKAGES = json.loads((TOP / "benchmarks/results.json").read_text())["made_with"]["packages"]
 PROJECT = tomllib.loads((TOP / "pyproject.toml").read_text())["project"]
+TRACKED = [*TOP.glob("leaderboards/tracks/robustness/*/direct-4-bit-*/record.json")]
+PARAMETERS = [Record.read(path).results[0].defenses[0].settings for path in TRACKED]
 KNOWN: dict[str, set[str]] = {
     "README.md": {
         PROJECT["requires-python"].removeprefix(">="),
         "100 %",  # the end of the scale of leakage
         "2104.03414",  # arXiv
     },
-    # Of intervals, and the ends of two scales; of the published code; of the paper's attack 2.
-    "docs/reproduction.md": {"95 %", "100 %", "1×", "0.3", "0.01"},
+    # Of intervals, and the ends of two scales; of the published code; of the paper's attack 2; of the neurons.
+    "docs/reproduction.md": {"95 %", "100 %", "1×", "0.3", "0.01"}
+    | {f"{each[name]:g}" for each in PARAMETERS for name in ("firing_threshold", "surrogate_gain", "leak")},
     "docs/manual.md": {f"{WeightNormalization().normalization_percentile:g}"},
     "docs/reading.md": {f"{LEAST_CONTROL:g}", *(f"{each:g}" for constants in CONSTANTS.values() for each in constants)},
     "docs/engine.md": {f"{100 * RATE:g} %", *PACKAGES.values()},

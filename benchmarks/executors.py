@@ -1,8 +1,9 @@
 """One run by every executor: how much sooner it ends, and what a piece costs that is in the store (on Linux).
 
 python -m benchmarks.executors --defense privatesnn --attack class-leakage-v2 --jobs 2    measure, and print a table
-python -m benchmarks.executors ... --keep     and write the record beside this file
+python -m benchmarks.executors ... --keep     and write the record beside this file, and its table into docs/clusters.md
 python -m benchmarks.executors --show         the table of the kept record
+python -m benchmarks.executors --check        whether page and kept record agree
 
 All executors take turns in this one process, each run on an empty store of its own, so that what counts are the ratios.
 The last one is Ray that loses a process in the middle. Every record has to be that of one process but for its times.
@@ -38,6 +39,8 @@ from audit.store import Store
 from audit.workers import Workers, workers
 
 KEPT = Path(__file__).with_name("executors.json")
+PAGE = Path(__file__).parent.parent / "docs" / "clusters.md"
+MARKS = "<!-- executors: benchmarks/executors.json -->", "<!-- /executors -->"
 HEAD = ("executor", "run, s", "times as fast", "begins after, s", "a stored piece, ms", "record")
 Row = dict[str, Any]
 
@@ -210,6 +213,21 @@ def markdown(results: dict[str, Any]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
+def with_table(text: str, results: dict[str, Any]) -> str:
+    """The page's text with the table of ``results``, and the command that made it. Raises AuditError without marks."""
+    before, begin, rest = text.partition(MARKS[0])
+    _, end, after = rest.partition(MARKS[1])
+    if not (begin and end):
+        raise AuditError(f"{PAGE.name}: the marks {MARKS[0]} ... {MARKS[1]} are missing")
+    made_with = results["made_with"]
+    packages = ", ".join(f"{name} {number}" for name, number in made_with["packages"].items())
+    origin = (
+        f"{results['pieces']} pieces, the median of {results['rounds']} rounds; {made_with['processor']}, "
+        f"Python {made_with['python']}, {packages}, revision {made_with['commit']}:"
+    )
+    return f"{before}{begin}\n\n{origin}\n\n    {results['command']}\n\n{markdown(results)}\n{end}{after}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--defense", default="privatesnn")
@@ -221,9 +239,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=1, help="the median of so many is taken")
     parser.add_argument("--keep", action="store_true")
     parser.add_argument("--show", action="store_true")
+    parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
-    if options.show:
-        sys.stdout.write(markdown(json.loads(KEPT.read_text())))
+    if options.show or options.check:
+        kept = json.loads(KEPT.read_text())
+        if options.check and with_table(PAGE.read_text(), kept) != PAGE.read_text():
+            raise AuditError(f"{PAGE.name}: its table is not that of {KEPT.name}")
+        sys.stdout.write(markdown(kept))
         return
     torch.set_num_threads(1)
     passed = parse_options(options.set)
@@ -231,6 +253,7 @@ def main() -> None:
     results = measured(resolve(*what, "python -m benchmarks.executors"), options.jobs, options.rounds)
     if options.keep:
         KEPT.write_text(json.dumps(results, indent=1) + "\n")
+        PAGE.write_text(with_table(PAGE.read_text(), results))
     sys.stdout.write(markdown(results))
 
 

@@ -16,7 +16,7 @@ from audit.errors import AuditError
 from audit.store import DAMAGES, Artifact, Kept, Store, Unusable, digest, read
 
 log = logging.getLogger(__name__)
-SUFFIX = ".safetensors"
+SUFFIX, UNSENT = ".safetensors", ".unsent"
 # Stages that are written anew under the same key: what is here of them may be older than what is there.
 CHANGING = ("unfinished",)
 # When a file was last written, as the file systems call it.
@@ -70,9 +70,13 @@ class RemoteStore(Store):
 
     def get(self, stage: str, key: str) -> Artifact | None:
         """From this machine, else from the URL. Damaged files of either are reported, removed and count as none."""
-        here = None if stage in CHANGING else super().get(stage, key)
-        if here is not None and self._unsent(stage, key).exists():
-            self._send(stage, key)
+        unsent = self._unsent(stage, key).exists()
+        here = super().get(stage, key) if unsent or stage not in CHANGING else None
+        if here is not None and unsent:
+            try:
+                self._send(stage, key)
+            except Unusable as error:  # the copy here is as good
+                log.warning("%s; what it lacks is kept here", error)
         return here or self._fetch(stage, key)
 
     def _fetch(self, stage: str, key: str) -> Artifact | None:
@@ -131,7 +135,7 @@ class RemoteStore(Store):
 
     def _unsent(self, stage: str, key: str) -> Path:
         """There while the copy here is the only one."""
-        return self.path(stage, key).with_suffix(".unsent")
+        return self.path(stage, key).with_suffix(UNSENT)
 
     def drop(self, stage: str, key: str) -> None:
         super().drop(stage, key)
@@ -154,7 +158,8 @@ class RemoteStore(Store):
         return sorted(found, key=lambda one: (one.used, one.path))
 
     def prune(self, unused_since: float) -> list[Kept]:
-        """Remove what `kept` says was not used since then, there and here, and what was begun before and never ended.
+        """Remove what `kept` says was not used since then, there and here, and what was begun before and never ended;
+        what is kept here alone, since it could not be sent, as well.
 
         Who reads on other machines only does not keep an artifact from being removed: it is made again.
         """
@@ -164,8 +169,10 @@ class RemoteStore(Store):
             self._remove(self._there(one.stage, one.path.stem))
         for name in begun:
             self._remove(f"{self._folder}/{name}")
-        Store(self.root).prune(unused_since)
-        return removed
+        alone = [one for one in Store(self.root).prune(unused_since) if one.path.with_suffix(UNSENT).exists()]
+        for one in (*removed, *alone):
+            one.path.with_suffix(UNSENT).unlink(missing_ok=True)
+        return removed + alone
 
     def _there(self, stage: str, key: str) -> str:
         return f"{self._folder}/{stage}/{key}{SUFFIX}"

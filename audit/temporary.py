@@ -1,5 +1,6 @@
 """Files and folders that are being written: their names say by whom, so that what a dead process left can go."""
 
+import errno
 import hashlib
 import os
 import platform
@@ -28,11 +29,14 @@ def place(folder: Path, suffix: str = "") -> Path:
 
 
 def sync(folder: Path) -> None:
-    """What was renamed in ``folder`` is on the disk, where the system can be asked for that."""
+    """What was renamed in ``folder`` is on the disk, where the system and the file system can be asked for that."""
     if os.name == "posix":
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
+                raise
         finally:
             os.close(descriptor)
 

@@ -20,6 +20,7 @@ MARGIN = 0.05
 
 LOSS = Column("accuracy loss", "measured", "fraction", "lower is better")
 CHIP_LOSS = Column("accuracy loss, whole numbers", "measured", "fraction", "lower is better")
+CLEAN_ACCURACY = Column("accuracy on the clean images", "measured", "fraction", "higher is better")
 AGREEMENT = Column("predictions as in whole numbers", "measured", "fraction", "higher is better")
 CLEAN_SPIKES = Column("spikes per neuron, clean", "measured", "spikes", "neutral")
 MORE_SPIKES = Column("change of spikes per neuron", "measured", "change in spikes", "neutral")
@@ -27,19 +28,24 @@ INPUT_NOISE = Column("NSR, coded input", "measured", "ratio of powers", "lower i
 LAYER_NOISE = Column("NSR, mean over layers", "measured", "ratio of powers", "lower is better")
 SIZE = Column("model size", "measured", "bits", "lower is better")
 
+AT_CHANCE = (
+    "Its accuracy is not above chance: there is nothing to take, and its losses, spikes and energy are no merit."
+)
 REMARKS = (
     "Strengths: images changed by at most 2 (I), 8 (II) and 16 (III) of 255 levels per pixel; the harness checks it. "
     "Attacked are the auditor's test images, none of them private.",
     "Accuracy loss: the share of images right before minus that after, paired. FGSM is one step along the gradient, of "
-    "a sweep of surrogates the best for each image. All attacks: an image is lost that any of them changed so that the "
-    "network errs; a random coder answers each of them once, and errs on some by chance. The worst attack is chosen on "
-    "the images that it is reported on. A loss near 0 is robustness against these attacks, and no proof.",
+    "a sweep of surrogates the best for each image. All attacks of a strength: an image is lost that any of them "
+    "changed so that the network errs; a random coder answers each of them once, and errs on some by chance. The worst "
+    "attack is chosen on the images that it is reported on. A loss near 0 is robustness against these attacks, and no "
+    "proof.",
     "Spikes per neuron and image, summed over T, each layer counting the same; their change and the noise-to-signal "
     "ratio are those under FGSM. NSR: squared distance of the spike trains, over neurons and time-steps, to the clean "
-    "ones by their square, with the same random numbers; 0: every spike is where it was, 2: none is, of as many.",
+    "ones by their square, with the same random numbers; of spikes, 0: every one is where it was, 2: none is, of as "
+    "many.",
     "In whole numbers: how often the network computed as a chip does it (audit.spiking.integer: weights on their grid, "
-    "thresholds of 23 bits, membranes of 24) says on the clean images what the network says. Model size: bits of the "
-    "weights.",
+    "membranes of 24 bits, up to 8 of them fractions of a weight) says on the clean images what the network says. "
+    "Model size: bits of the weights.",
 )
 
 
@@ -92,6 +98,19 @@ class Target:
         """Over the seeds; without a value where the target has no such attack."""
         return over_seeds([number_of(find_attack(d, attack), column) for d in self.found], seeds_of(self.record))
 
+    @property
+    def above_chance(self) -> bool:
+        """Whether its accuracy is: of another network no attack can take anything."""
+        accuracy, chance = self.accuracy(), 1 / len(self.record.dataset.classes)
+        return accuracy.value is not None and (accuracy.low if accuracy.low is not None else accuracy.value) > chance
+
+    def agreement(self) -> Number:
+        """How often it says on the clean images what it says in whole numbers."""
+        if self.bits == FULL_PRECISION:
+            return Number.absent(AGREEMENT.unit, "not-applicable", "full precision: its weights are no whole numbers")
+        first = next((name for levels in self.strengths if (name := self.fgsm(levels))), None)
+        return self.number(first, AGREEMENT) if first else _not_attacked(AGREEMENT)
+
     def all_evasions(self, levels: float) -> Number:
         """The loss to all of this strength together, over the seeds."""
         name = f"{LOSS.title}, all evasions, {levels:g}/255"
@@ -140,6 +159,7 @@ def robustness(
         *([Column("threshold, gain, leak")] if several else []),
         Column("strength"),
         Column("test accuracy", "measured", "fraction", "higher is better"),
+        Column("accuracy on the attacked images, before", "measured", "fraction", "higher is better"),
         Column("accuracy loss, FGSM", LOSS.kind, LOSS.unit, LOSS.direction),
         Column("accuracy loss, all attacks", LOSS.kind, LOSS.unit, LOSS.direction),
         Column("accuracy loss, worst attack", LOSS.kind, LOSS.unit, LOSS.direction),
@@ -159,11 +179,12 @@ def robustness(
             energy = (over_seeds([energy_of(d, c) for d in target.found], seeds_of(target.record)) for c in energies)
             worst = worst_attack(target, levels, notes)
             first = target.fgsm(levels)
-            measured = (LOSS, CLEAN_SPIKES, MORE_SPIKES, INPUT_NOISE, LAYER_NOISE, AGREEMENT)
-            fgsm, *answers = (target.number(first, c) if first else _not_attacked(c) for c in measured)
+            measured = (CLEAN_ACCURACY, LOSS, CLEAN_SPIKES, MORE_SPIKES, INPUT_NOISE, LAYER_NOISE)
+            right, fgsm, *answers = (target.number(first, c) if first else _not_attacked(c) for c in measured)
             named = [Words(text) for text in (*head, strength(levels))]
-            losses = (fgsm, target.all_evasions(levels), *worst)
-            rows.append((*named, target.accuracy(), *losses, *answers, target.size(), *energy))
+            named[1] = Words(target.name, "" if target.above_chance else notes.mark(AT_CHANCE))
+            losses = (right, fgsm, target.all_evasions(levels), *worst)
+            rows.append((*named, target.accuracy(), *losses, *answers, target.agreement(), target.size(), *energy))
     if several:
         rows += _variations(targets, len(columns))
     for place in absent:
@@ -181,7 +202,8 @@ def table(records: Sequence[Record], absent: Sequence[Place] = ()) -> Table:
     heads, marked = notes.collect(columns, rows)
     versions = len({record.environment.code_hash for record in records})
     mixed = f"The runs were made by {versions} versions of the code." if versions > 1 else ""
-    return Table("robustness", f"Robustness: {_subject(records)}", heads, marked, notes.all(*remarks, mixed))
+    below = notes.all(*remarks, budget(targets_of(records)), mixed)
+    return Table("robustness", f"Robustness: {_subject(records)}", heads, marked, below)
 
 
 def summary(records: Sequence[Record], absent: Sequence[Place] = ()) -> Table:
@@ -241,13 +263,37 @@ def variation(numbers: Sequence[Number]) -> Number:
 
 
 def alike(targets: Sequence[Target]) -> Iterator[tuple[Target, list[Target]]]:
-    """Targets that differ in their structural parameters only, with the first of them."""
+    """Targets that differ in their structural parameters only, with the first of them; of those above chance."""
     groups: dict[tuple[object, ...], list[Target]] = {}
-    for target in targets:
+    for target in (target for target in targets if target.above_chance):
         groups.setdefault((target.coding, target.name, target.bits), []).append(target)
     for group in groups.values():
         if len(group) > 1:
             yield group[0], group
+
+
+def budget(targets: Sequence[Target]) -> str:
+    """What the attacks were given, by their settings: with little, a small loss says little."""
+    asked: dict[str, list[object]] = {}
+    for attack in (a for target in targets for d in target.found if d for a in d.attacks if a.evidence == KIND):
+        for name in ("images", "steps", "widths", "shapes", "encodings", "queries_per_image"):
+            if (value := attack.settings.get(name)) is not None and value not in asked.setdefault(name, []):
+                asked[name].append(value)
+    shown = {name: ", ".join(_plain(value) for value in values) for name, values in asked.items()}
+    said = {
+        "images": "{} attacked images",
+        "steps": "{} steps of PGD and APGD",
+        "widths": "surrogates of width {} beside the network's own",
+        "shapes": "of the shape {}",
+        "encodings": "{} encodings of a random coder",
+        "queries_per_image": "{} queries of Square for each image",
+    }
+    parts = [text.format(shown[name]) for name, text in said.items() if name in shown]
+    return f"Budget of the attacks: {'; '.join(parts)}." if parts else ""
+
+
+def _plain(value: object) -> str:
+    return " and ".join(map(_plain, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def strength(levels: float) -> str:
@@ -267,7 +313,7 @@ def _variations(targets: Sequence[Target], width: int) -> list[tuple[Cell, ...]]
             ]
             accuracy = variation([target.accuracy() for target in group])
             nothing = [Words("-")] * 3  # of the losses to other attacks
-            row: list[Cell] = [*(Words(text) for text in words), accuracy, ranges[0], *nothing, ranges[1]]
+            row: list[Cell] = [*(Words(text) for text in words), accuracy, Words("-"), ranges[0], *nothing, ranges[1]]
             rows.append((*row, *(Words("-") for _ in range(width - len(row)))))
     return rows
 

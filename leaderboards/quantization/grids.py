@@ -120,7 +120,7 @@ def _ranges(
     """Of every network that was run with several parameters, (its name, its bits) and the range of each column."""
     groups: dict[tuple[str, str], list[Target]] = {}
     for structure in found.structures:
-        for target in found.at(coding, stage, structure):
+        for target in (target for target in found.at(coding, stage, structure) if target.above_chance):
             groups.setdefault((target.name, f"{target.bits:g}"), []).append(target)
     ranges: list[tuple[tuple[str, str], list[Cell]]] = []
     for name, targets in groups.items():

@@ -28,6 +28,7 @@ def attacked(entry: Entry, loss: float | None, spikes: float = 1.0) -> AttackRes
         evidence="adversarial", access="scores" if entry.attack == "square-evasion" else "weights",
         measurements=(
             number("accuracy loss", loss, "fraction", "lower is better"),
+            number("accuracy on the clean images", 0.9, "fraction", "higher is better"),
             number("spikes per neuron, clean", spikes, "spikes"),
             number("spikes per neuron, attacked", spikes + 0.1, "spikes"),
             number("change of spikes per neuron", 0.1, "change in spikes"),

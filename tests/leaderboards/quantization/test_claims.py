@@ -120,7 +120,24 @@ def test_changes_that_are_all_the_same_have_no_interval_and_separate_nothing() -
 
 def test_what_is_sparser_is_more_robust_where_the_loss_falls_and_the_spikes_do() -> None:
     assert answers(found(runs(-0.3, 0.3, 0.3)), SPARSER) == ["confirmed", "not confirmed", "confirmed"]
-    assert answers(found(runs(-0.3, 0.3, 0.3, denser=True)), SPARSER) == ["not sparser"] * 3
+    assert answers(found(runs(-0.3, 0.3, 0.3, denser=True)), SPARSER) == ["not sparser"] * 2 + ["not answered"]
+
+
+def test_a_coding_that_spikes_more_than_direct_coding_is_no_sparser_one() -> None:
+    """Its loss, much larger, changes nothing of what the sparser codings do."""
+    records = runs(direct=0.3)
+    loud = [run(target("phase", None, (t, 1.0, 0.5), "quantized", 0.9, spikes=9.0)) for t in (0.4, 1.0)]
+    quiet = [r for r in records if r.results[0].defenses[0].settings["coding"] != "phase"]
+    row = [row for row in found([*quiet, *loud]) if row["claim of the paper"] == SPARSER][2]
+    assert row["measured"].startswith("\N{MINUS SIGN}")
+
+
+def test_networks_of_one_training_are_one_group() -> None:
+    """Bit widths begin with the same training: three of them are no three observations of a coding."""
+    records = [r for r in runs(direct=0.3) if r.results[0].defenses[0].settings["firing_threshold"] == 0.4]
+    row = [row for row in found(records) if row["claim of the paper"] == SPARSER][2]
+    assert row["answer"] == "not separated"
+    assert "[" not in row["measured"]
 
 
 def test_networks_of_two_defenses_are_no_pair() -> None:

@@ -129,7 +129,7 @@ KNOWN: dict[str, set[str]] = {
         "2104.03414",  # arXiv
         *(f"{EXECUTED[0]['seconds'] / row['seconds']:.2f}" for row in EXECUTED[1:3]),
     },
-    # Of intervals, and the ends of two scales; of the published code; of the paper's attack 2 and triple; of the neurons.
+    # Of intervals, and the ends of two scales; of the published code; of attack 2 and a triple; of the neurons.
     "docs/reproduction.md": {"95 %", "100 %", "1×", "0.3", "0.01", "1.0"}
     | {f"{each[name]:g}" for each in PARAMETERS for name in ("firing_threshold", "surrogate_gain", "leak")},
     "docs/manual.md": {f"{WeightNormalization().normalization_percentile:g}"},

@@ -46,12 +46,33 @@ class _Open:
     nests: bool = False
 
 
+class Clock:
+    """What a stage has cost: in earlier processes, ``spent`` wall and CPU seconds, and in this one. It leads to nothing
+    else, so that what an attack is handed may hold it."""
+
+    def __init__(self, spent: tuple[float, float]) -> None:
+        self.spent = spent
+        self._wall, self._cpu = time.monotonic(), time.process_time()
+
+    def here(self) -> tuple[float, float]:
+        """Wall and CPU seconds that this process spent on the stage."""
+        return time.monotonic() - self._wall, time.process_time() - self._cpu
+
+    def leave_out(self, wall: float, cpu: float) -> None:
+        """Do not count these seconds of this process: they went into a stage within this one."""
+        self._wall += wall
+        self._cpu += cpu
+
+    def __call__(self) -> float:
+        """Wall seconds by now, of all processes."""
+        return self.spent[0] + self.here()[0]
+
+
 class Unfinished:
     """One stage's loops: those that are done, and those that run.
 
     A loop is known by its place: the how manieth of the stage, or within which step of which loop the how manieth. A
-    stage is a function of its inputs, so that after a kill the same loops come in the same order. ``spent``: wall and
-    CPU seconds of the processes that worked on it before.
+    stage is a function of its inputs, so that after a kill the same loops come in the same order.
     """
 
     def __init__(self, store: Store, key: str) -> None:
@@ -59,12 +80,12 @@ class Unfinished:
         self._kept: dict[str, dict[str, Any]] = {}
         self._open: list[_Open] = []
         self._loops = 0
-        self.spent = (0.0, 0.0)
+        spent = (0.0, 0.0)
         if (found := store.get(UNFINISHED, key)) is not None:
             self._kept = _unpacked(found.tensors["loops"])
-            self.spent = (found.document["wall_seconds"], found.document["cpu_seconds"])
-        self._began = self._written = time.monotonic()
-        self._cpu = time.process_time()
+            spent = (found.document["wall_seconds"], found.document["cpu_seconds"])
+        self.clock = Clock(spent)
+        self._written = time.monotonic()
 
     @contextmanager
     def opened(self, loop: Loop) -> Iterator[None]:
@@ -106,22 +127,13 @@ class Unfinished:
         for one in self._open:
             self._forget_within(one.place, but=f"{one.place}@{one.loop.step}/")
             self._kept[one.place] = one.state
-        wall, cpu = (before + here for before, here in zip(self.spent, self.here(), strict=True))
+        wall, cpu = (before + here for before, here in zip(self.clock.spent, self.clock.here(), strict=True))
         document = {"wall_seconds": wall, "cpu_seconds": cpu}
         try:
             self._store.put(UNFINISHED, self._key, Artifact({"loops": _packed(self._kept)}, document))
         except AuditError as error:  # the work goes on; it is its result that has to be stored
             log.warning("no checkpoint of what is being made: %s", error)
         self._written = time.monotonic()
-
-    def leave_out(self, wall: float, cpu: float) -> None:
-        """Do not count these seconds of this process: they went into a stage within this one."""
-        self._began += wall
-        self._cpu += cpu
-
-    def here(self) -> tuple[float, float]:
-        """Wall and CPU seconds that this process spent on the stage."""
-        return time.monotonic() - self._began, time.process_time() - self._cpu
 
     def _forget_within(self, place: str, but: str | None = None) -> None:
         """The loops of its steps, which its own state holds by now, and itself."""
@@ -178,15 +190,14 @@ class Resumable(Monitor):
             self._stages.pop()
 
     def leave_out(self, wall: float, cpu: float) -> None:
-        """Of every stage that is being made: see `Unfinished.leave_out`."""
+        """Of every stage that is being made: see `Clock.leave_out`."""
         for stage in self._stages:
-            stage.leave_out(wall, cpu)
+            stage.clock.leave_out(wall, cpu)
 
-    def clock(self) -> Callable[[], float]:
-        """Of the stage that is being made: the wall seconds that went into it by then, in this process and in those
-        before it, without the stages within it and without waiting for one that another process makes."""
-        stage = self._stages[-1]
-        return lambda: stage.spent[0] + stage.here()[0]
+    def clock(self) -> Clock:
+        """Of the stage that is being made: what went into it, without the stages within it and without waiting for one
+        that another process makes."""
+        return self._stages[-1].clock
 
 
 def _packed(loops: dict[str, dict[str, Any]]) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 import audit
-from audit.checkpoints import UNFINISHED, Resumable
+from audit.checkpoints import UNFINISHED, Clock, Resumable
 from audit.contracts import Monitor
 from audit.memory import Peaks
 from audit.records import StageInfo
@@ -66,7 +66,7 @@ class Workshop:
             nonlocal before
             title = f"{stage} {label} seed {seed} {key[:8]}".replace("/", " ").replace("  ", " ")
             with self._resumable.stage(self.store, key, title) as unfinished:
-                before = unfinished.spent
+                before = unfinished.clock.spent
                 return build()
 
         try:
@@ -100,7 +100,7 @@ class Workshop:
         tell_stage(line)
         return Made(artifact, key)
 
-    def clock(self) -> Callable[[], float]:
+    def clock(self) -> Clock:
         """Wall seconds of work on the stage that is being made, earlier processes' included."""
         return self._resumable.clock()
 

@@ -121,7 +121,7 @@ ALTERED: dict[str, tuple[Place, Any, str]] = {
     "more images": ((*A, "images"), 200, "plausibility: .*reconversion: 200 images, not 20"),
     "accuracy": ((*D, "accuracy", "value"), 0.98, "plausibility: .*accuracy: 0.98 lies outside its"),
     "accuracy between": ((*D, "accuracy", "value"), 0.49, "plausibility: .*accuracy: 0.49 of 60 images is no whole"),
-    "an interval": ((*D, "accuracy", "low"), 0.4, r"plausibility: .*the Wilson interval of 33 in 60 is \[0.4249, 0.66"),
+    "an interval": ((*D, "accuracy", "low"), 0.4, r"plausibility: .*the Wilson interval of \d+ in 60 is \[0\.\d+, 0"),
     "accuracy on fewer": ((*D, "accuracy", "n"), 30, "plausibility: "),
     "accuracy at last": ((*D, "accuracy_over_time", 2, 0), 15, "plausibility: .*accuracy over time is measured at"),
     "energy": ((*D, "energy", "measurements", 0, "value"), 50.0, "plausibility: .*energy ratio.* is claimed as 50.0"),

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from audit.errors import AuditError
 from audit.recompute import read_scores, recomputed, recomputed_together, scored_places
 from audit.records import Record
+from leaderboards.archive import SCORES
 from leaderboards.entries import ROOT, Entry, load
 from leaderboards.tracks import read_track
-from leaderboards.verification import verify_row
+from leaderboards.verification import Opened, raw_scores, verify_row
 
 HERE = Path(__file__).parent.parent.parent
 ENTRIES = load(HERE / ROOT)
@@ -47,6 +49,20 @@ def test_a_committed_run_of_a_track_follows_from_its_raw_scores(path: Path) -> N
     [(_, together)] = recomputed_together(record, scores)
     assert together == result.defenses[0].evasions
     assert len(together) == 3
+
+
+def test_a_changed_claim_of_what_all_evasions_take_is_found() -> None:
+    path = ONE_RUN[0]
+    record, scores = Record.read(path), path.with_name("scores.npz").read_bytes()
+    [result] = record.results
+    [defense] = result.defenses
+    first, *others = defense.evasions
+    lower = first.model_copy(update={"value": 0.0, "low": 0.0})
+    changed = defense.model_copy(update={"evasions": (lower, *others)})
+    claimed = record.model_copy(update={"results": (result.model_copy(update={"defenses": (changed,)}),)})
+    assert "all equal" in raw_scores(Opened(None, {SCORES: scores}, record))
+    with pytest.raises(AuditError, match=r"accuracy loss, all evasions, 2/255 is claimed as 0\.0"):
+        raw_scores(Opened(None, {SCORES: scores}, claimed))
 
 
 def test_every_place_of_a_committed_track_has_its_run_or_its_reason() -> None:

@@ -88,19 +88,12 @@ def verify(
 
     if store is not None and trust_code:
         raise AuditError("--store and --trust-code do not go together: code that is run could write in the store")
-    if archive.suffix == ".json":
-        if rerun != "none":
-            raise AuditError(
-                "a committed row holds no weights; give its archive, or make one: "
-                "python -m audit submit, of the folder of the run"
-            )
-        if accept is not None:
-            raise AuditError("--accept makes a row of an archive; this is the .json of a row already")
-        verdict = verify_row(archive, data_root)
-    else:
-        machine = Machine(data_root, store, threads, device)
-        reruns = {"none": None, "attacks": rerun_attacks(machine, trust_code), "all": rerun_all(machine, trust_code)}
-        verdict = check(archive, rerun, data_root, reruns[rerun])
+    if archive.suffix == ".json" and accept is not None:
+        raise AuditError("--accept makes a row of an archive; this is the .json of a row already")
+    machine = Machine(data_root, store, threads, device)
+    reruns = {"none": None, "attacks": rerun_attacks(machine, trust_code), "all": rerun_all(machine, trust_code)}
+    checked = verify_row if archive.suffix == ".json" else check
+    verdict = checked(archive, rerun, data_root, reruns[rerun])
     print_text(verdict.text())
     if not verdict.accepted:
         raise SystemExit(1)

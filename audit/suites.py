@@ -115,6 +115,8 @@ TRACKS: Mapping[str, Track] = {
         (None, 8, 4, 2, 1),
         {"data.normalisation": "unit"},
         {
+            # A latency code is trained through all of them: half of the grid's time with more.
+            "smoke": {"defense.time_steps": "16"},
             "small": {
                 "data.train_images": "10000",
                 "data.evaluator_fraction": "0.2",
@@ -127,7 +129,7 @@ TRACKS: Mapping[str, Track] = {
                 "evasion.widths": "2",
                 "evasion.shapes": "arctan",
                 "square-evasion.queries_per_image": "30",
-            }
+            },
         },
     )
 }

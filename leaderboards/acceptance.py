@@ -23,7 +23,7 @@ def accept(verdict: Verdict, root: Path) -> Entry:
     contents = verdict.opened.contents
     entry = Entry(verdict.opened.record, root / place(verdict.opened.record))
     if not entry.path.exists():
-        entry = add(verdict.opened.record, contents[SCORES], contents.get(PICTURES), root)
+        entry = add(entry.record, contents[SCORES], contents.get(PICTURES), root, verdict.opened.targets)
     elif not _same_scores(entry.scores, contents[SCORES]):
         raise AuditError(f"{entry.path} is there already, and its raw scores are not those of the archive")
     if kept(verdict, root) is None:

@@ -10,7 +10,7 @@ from audit.errors import AuditError
 from audit.records import Record
 from leaderboards.archive import SCORES
 from leaderboards.entries import ROOT, Entry, add, audited, remove, row
-from leaderboards.submission import pictures_of, scores_of
+from leaderboards.submission import pictures_of, scores_of, targets_of
 from leaderboards.verification import verify_row
 
 
@@ -24,7 +24,8 @@ def add_run(run: Path, root: Path = ROOT) -> list[Entry]:
             checked = [_checked(run, row(whole, name), Path(work)) for name in names]
             for entry in checked:
                 pictures = entry.pictures.read_bytes() if entry.pictures is not None else None
-                entries.append(add(entry.record, entry.scores.read_bytes(), pictures, root))
+                weights = {seed: path.read_bytes() for seed, path in entry.weights.items()}
+                entries.append(add(entry.record, entry.scores.read_bytes(), pictures, root, weights))
     except BaseException as error:
         for entry in entries:
             remove(entry)
@@ -36,7 +37,9 @@ def add_run(run: Path, root: Path = ROOT) -> list[Entry]:
 
 def _checked(run: Path, record: Record, work: Path) -> Entry:
     """The row in a folder of its own. Raises AuditError where it is refused."""
-    entry = add(record, scores_of(run / SCORES, record), pictures_of(run, audited(record)), work)
+    pictures = pictures_of(run, audited(record))
+    weights = targets_of(run, record) if (run / "targets").is_dir() else {}
+    entry = add(record, scores_of(run / SCORES, record), pictures, work, weights)
     verdict = verify_row(entry.path)
     if not verdict.accepted:
         found = [finding.detail for finding in verdict.findings if finding.state == "refused"]

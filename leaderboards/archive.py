@@ -29,6 +29,11 @@ NAMES = (MANIFEST, RECORD, SCORES, PICTURES, DEFENSE, ATTACK)
 LIMITS = Limits(files=200, packed=2 * 2**30, unpacked=4 * 2**30, ratio=200)
 
 
+def target_name(defense: str, seed: int) -> str:
+    """Where an archive, or the folder of a run, has a target."""
+    return f"targets/{defense}-seed{seed}.safetensors"
+
+
 class File(BaseModel):
     """What the manifest says of a file."""
 

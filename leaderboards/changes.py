@@ -4,6 +4,7 @@ For a check of pull requests: what runs is the base's code, and of the branch on
 """
 
 import argparse
+import re
 import subprocess
 import sys
 import tempfile
@@ -20,7 +21,7 @@ from leaderboards.tables import build, readable
 from leaderboards.verification import verify_row
 
 PLACE = "leaderboards/records"
-SUFFIXES = (".json", ".npz", ".png")
+OF_A_ROW = re.compile(r"[0-9a-f]{64}(\.json|\.npz|\.png|-seed[0-9]{1,10}\.safetensors)")
 FORMATS: tuple[Format, ...] = ("csv", "md", "tex", "html")
 REGULAR = "100644"
 LARGEST = 256 * 2**20
@@ -41,9 +42,9 @@ def added(base: str, head: str, repository: Path) -> list[str]:
         shown = path.encode("unicode_escape", "backslashreplace").decode()[:200]
         if status != "A":
             raise AuditError(f"{shown} is changed or removed: a row stays as it was added")
-        name = Path(path)
-        if mode != REGULAR or name.suffix not in SUFFIXES or not _is_hash(name.stem):
-            raise AuditError(f"{shown} is no file of a row, that is HASH.json, HASH.npz or HASH.png, and nothing else")
+        if mode != REGULAR or not OF_A_ROW.fullmatch(Path(path).name):
+            files = "HASH.json, HASH.npz, HASH.png or HASH-seed0.safetensors"
+            raise AuditError(f"{shown} is no file of a row, that is {files}, and nothing else")
         paths.append(path)
     return paths
 
@@ -65,7 +66,7 @@ def check(paths: Sequence[str], repository: Path) -> bool:
     Raises AuditError where a file belongs to no row, or a row does not lie where it belongs.
     """
     rows = {path for path in paths if path.endswith(".json")}
-    if alone := [path for path in paths if str(Path(path).with_suffix(".json")) not in rows]:
+    if alone := [path for path in paths if _record_of(path) not in rows]:
         raise AuditError(f"{alone[0]} belongs to no record that is added with it")
     accepted = True
     for path in sorted(rows):
@@ -118,8 +119,10 @@ def _git(repository: Path, *words: str) -> bytes:
     return done.stdout
 
 
-def _is_hash(text: str) -> bool:
-    return len(text) == 64 and set(text) <= set("0123456789abcdef")
+def _record_of(path: str) -> str:
+    """The .json that a file of a row belongs to."""
+    folder, _, name = path.rpartition("/")
+    return f"{folder}/{name[:64]}.json"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The rows of a leaderboard as files: one record per defense, its raw scores and its pictures beside it.
 
-``<root>/<suite>/<dataset>/<defense>/<hash>.json``; an external result lies under ``external/<dataset>/<hash of the row
+``<root>/<suite>/<dataset>/<defense>/<hash>.json``, and beside it the weights that were attacked, where they are small:
+``<hash>-seed<n>.safetensors``; an external result lies under ``external/<dataset>/<hash of the row
 that it is about>/``. The hash is that of the record's own bytes, so that a row cannot change under its name.
 """
 
@@ -11,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 
 from audit.errors import AuditError
 from audit.records import DefenseResult, Record, SeedResult
@@ -21,6 +23,8 @@ UNDEFENDED = "data-free-conversion"
 EXTERNAL = "external"
 # It becomes a folder's.
 NAME = re.compile(r"[A-Za-z0-9_-]{1,80}")
+WEIGHTS = re.compile(r"([0-9a-f]{64})-seed([0-9]{1,10})\.safetensors")
+MOST_WEIGHTS = 4 * 2**20  # bytes of a row's; more stay in its archive
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,12 @@ class Entry:
     def pictures(self) -> Path | None:
         path = self.path.with_suffix(".png")
         return path if path.is_file() else None
+
+    @property
+    def weights(self) -> dict[int, Path]:
+        """Files of the targets that were attacked, by seed; none where they are too large to lie here."""
+        named = {WEIGHTS.fullmatch(path.name): path for path in self.path.parent.glob(f"{self.hash}-seed*")}
+        return dict(sorted((int(match[2]), path) for match, path in named.items() if match))
 
     @property
     def verification(self) -> Path:
@@ -138,10 +148,11 @@ def row(record: Record, defense: str) -> Record:
 
 
 def joined(rows: Sequence[Record], where: str) -> tuple[Record, ...]:
-    """The inverse of `row`: one record of all targets for each set of teachers and evaluators, that of most rows first.
+    """The inverse of `row`: one record of all targets for each set of teachers and evaluators.
 
-    The rows may be of several runs that ask the same of other defenses; a record's command has a line for each. Code
-    grows: where it differs, the lines say which it was. Raises AuditError where more differs, or a defense comes twice.
+    That of most seeds comes first, and of those the one of most rows. The rows may be of several runs that ask the same
+    of other defenses; a record's command has a line for each. Code grows: where it differs, the lines say which it was.
+    Raises AuditError where more differs, or a defense comes twice beside the same teachers.
     """
     if not rows:
         raise AuditError(f"there is no row in {where}")
@@ -150,14 +161,16 @@ def joined(rows: Sequence[Record], where: str) -> tuple[Record, ...]:
         unlike = [name for name, mine, its in zip(COMMON, _common(first), _common(other), strict=True) if mine != its]
         if unlike:
             raise AuditError(f"the rows in {where} come from runs that differ in {', '.join(unlike)}")
-    names = [audited(row) for row in rows]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise AuditError(f"{where} has several rows of '{twice}'; name the one that is meant")
     together: dict[tuple[str, ...], list[Record]] = {}
     for row in rows:
         together.setdefault(_networks(row), []).append(row)
+    for group in together.values():
+        names = [audited(row) for row in group]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise AuditError(f"{where} has several rows of '{twice}'; name the one that is meant")
     several = len({_origin(row) for row in rows}) > 1
-    return tuple(_one(group, several) for group in sorted(together.values(), key=len, reverse=True))
+    largest = sorted(together.values(), key=lambda group: (len(group[0].results), len(group)), reverse=True)
+    return tuple(_one(group, several) for group in largest)
 
 
 def _one(rows: Sequence[Record], several: bool) -> Record:
@@ -173,12 +186,12 @@ def _one(rows: Sequence[Record], several: bool) -> Record:
 
 
 # What rows of one table share.
-COMMON = ("data", "settings", "suites", "seeds")
+COMMON = ("data", "settings", "suites")
 
 
 def _common(record: Record) -> tuple[object, ...]:
     settings = (record.profile, record.settings_resolved)
-    return record.dataset, settings, record.suites, [result.seed for result in record.results]
+    return record.dataset, settings, record.suites
 
 
 def _networks(record: Record) -> tuple[str, ...]:
@@ -229,13 +242,22 @@ def place(record: Record, name: str | None = None) -> PurePosixPath:
     return PurePosixPath(suite_of(record), record.dataset.name, audited(record), file)
 
 
-def add(record: Record, scores: bytes, pictures: bytes | None, root: Path = ROOT) -> Entry:
+def add(
+    record: Record,
+    scores: bytes,
+    pictures: bytes | None,
+    root: Path = ROOT,
+    weights: Mapping[int, bytes] = MappingProxyType({}),
+) -> Entry:
     """Write a row and what belongs to it: all of it or nothing.
 
-    Raises AuditError where it is there already, since nothing is overwritten, and where it cannot be written.
+    ``weights`` are files of the targets by seed, and are left out where they are more than `MOST_WEIGHTS`. Raises
+    AuditError where the row is there already, since nothing is overwritten, and where it cannot be written.
     """
     entry = Entry(record, root / place(record))
     files = {entry.scores: scores} | ({} if pictures is None else {entry.path.with_suffix(".png"): pictures})
+    if sum(map(len, weights.values())) <= MOST_WEIGHTS:
+        files |= {entry.path.with_name(f"{entry.hash}-seed{seed}.safetensors"): weights[seed] for seed in weights}
     try:
         if entry.path.exists():
             raise AuditError(f"{entry.path} is there already: this very record has its row")
@@ -247,8 +269,9 @@ def add(record: Record, scores: bytes, pictures: bytes | None, root: Path = ROOT
 
 def remove(entry: Entry) -> None:
     """What `add` wrote, the record first, and the folders of its place where nothing else is in them."""
-    for suffix in (".json", ".npz", ".png"):
-        entry.path.with_suffix(suffix).unlink(missing_ok=True)
+    others = (entry.path.with_suffix(suffix) for suffix in (".npz", ".png"))
+    for path in (entry.path, *others, *entry.weights.values()):
+        path.unlink(missing_ok=True)
     _remove_empty(entry.path.parents[: len(place(entry.record).parts) - 1])
 
 

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from audit.errors import AuditError
 from audit.records import NOT_SUBMITTABLE, External, Record, Submission
-from leaderboards.archive import ATTACK, DEFENSE, PICTURES, RECORD, SCORES, pack
+from leaderboards.archive import ATTACK, DEFENSE, PICTURES, RECORD, SCORES, pack, target_name
 from leaderboards.entries import audited, results_of, row, scores_of_row
 
 
@@ -36,9 +36,7 @@ def submit(
     if about is not None:
         record = record.model_copy(update={"external": _external(about)})
     files = {RECORD: record.text().encode(), SCORES: scores_of(run / SCORES, record)}
-    for result in record.results:
-        target = f"targets/{name}-seed{result.seed}.safetensors"
-        files[target] = _read(run / target)
+    files |= {target_name(name, seed): content for seed, content in targets_of(run, record).items()}
     if (pictures := pictures_of(run, name)) is not None:
         files[PICTURES] = pictures
     if code is not None:
@@ -61,6 +59,11 @@ def scores_of(path: Path, record: Record) -> bytes:
             return packed({name: stored[name] for name in scores_of_row(record, stored)})
     except (OSError, ValueError) as error:
         raise AuditError(f"cannot read the raw scores {path}: {error}") from error
+
+
+def targets_of(run: Path, record: Record) -> dict[int, bytes]:
+    """The files of the row's targets, by seed. Raises AuditError where one cannot be read."""
+    return {result.seed: _read(run / target_name(audited(record), result.seed)) for result in record.results}
 
 
 def pictures_of(run: Path, defense: str) -> bytes | None:

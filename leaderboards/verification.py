@@ -12,9 +12,9 @@ from typing import Literal
 from audit import __version__
 from audit.errors import AuditError, Unchecked
 from audit.records import DefenseResult, Record
-from leaderboards.archive import PICTURES, RECORD, SCORES, TARGET, Manifest, check_picture, unpack
+from leaderboards.archive import PICTURES, RECORD, SCORES, TARGET, Manifest, check_picture, target_name, unpack
 from leaderboards.checking import CLAIMED
-from leaderboards.entries import UNDEFENDED, audited, place, results_of, suite_of
+from leaderboards.entries import UNDEFENDED, Entry, audited, place, results_of, suite_of
 from leaderboards.plausibility import contradictions, implausible, same
 
 Rerun = Literal["none", "attacks", "all"]
@@ -79,7 +79,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Opened:
-    """An archive, or a committed row, that could be read; a row has no manifest and no targets."""
+    """An archive, or a committed row, that could be read; a row has no manifest, and targets where they are small."""
 
     manifest: Manifest | None
     contents: dict[str, bytes]
@@ -114,24 +114,20 @@ def verify(path: Path, rerun: Rerun = "none", data_root: Path | None = None, aga
         return verdict
     verdict.opened = opened
     verdict.add("archive", "passed", f"{len(contents)} files, as its manifest lists them")
-    for name, check in checks(data_root):
-        _look(verdict, name, check, opened)
-        if name == "row" and verdict.findings[-1].state == "refused":
-            return verdict  # the rest is about that row
-    if again is not None and verdict.accepted:
-        _look(verdict, f"rerun: {rerun}", again, opened)
-    return verdict
+    return _checked(verdict, opened, data_root, again)
 
 
-def verify_row(path: Path, data_root: Path | None = None) -> Verdict:
-    """Check a committed row: the same, but for its weights, which are not there."""
-    verdict = Verdict("none")
+def verify_row(path: Path, rerun: Rerun = "none", data_root: Path | None = None, again: Check | None = None) -> Verdict:
+    """Check a committed row in the same way, its weights where they are beside it."""
+    verdict = Verdict(rerun)
     try:
         content = path.read_bytes()
         record = Record.parse(content, str(path))
         if hashlib.sha256(content).hexdigest() != path.stem:
             raise AuditError(f"{path.name} is not named after its content")
         contents = {RECORD: content, SCORES: path.with_suffix(".npz").read_bytes()}
+        for seed, file in Entry(record, path).weights.items():
+            contents[target_name(audited(record), seed)] = file.read_bytes()
     except OSError as error:
         verdict.add("row", "refused", f"cannot read {error.filename}: {error.strerror}")
         return verdict
@@ -141,11 +137,16 @@ def verify_row(path: Path, data_root: Path | None = None) -> Verdict:
     opened = Opened(None, contents, record)
     if path.with_suffix(".png").is_file():
         contents[PICTURES] = path.with_suffix(".png").read_bytes()
+    return _checked(verdict, opened, data_root, again)
+
+
+def _checked(verdict: Verdict, opened: Opened, data_root: Path | None, again: Check | None) -> Verdict:
     for name, check in checks(data_root):
-        if name != "weights":
-            _look(verdict, name, check, opened)
-        if name == "row" and not verdict.accepted:
-            return verdict
+        _look(verdict, name, check, opened)
+        if name == "row" and verdict.findings[-1].state == "refused":
+            return verdict  # the rest is about that row
+    if again is not None and verdict.accepted:
+        _look(verdict, f"rerun: {verdict.rerun}", again, opened)
     return verdict
 
 
@@ -258,7 +259,7 @@ def plausibility(opened: Opened) -> str:
 
 
 def weights(opened: Opened) -> str:
-    """Every target is there, is a network of the task, and has the hash that the record names."""
+    """Every target is there, is a network of the task, and has the hash that the record names; a row need have none."""
     from audit.assessment import size_of
     from audit.networks.operations import multiply_accumulates
     from audit.spiking.files import describe
@@ -269,12 +270,14 @@ def weights(opened: Opened) -> str:
     from leaderboards.resolution import as_set
 
     record = opened.record
+    if opened.manifest is None and not opened.targets:
+        raise Unchecked("they are not beside the row: --rerun all makes them again")
     expected = Expected(record.dataset.image_shape, len(record.dataset.classes))
     seeds = {result.seed: result for result in record.results}
     if set(opened.targets) != set(seeds):
         raise AuditError(f"there are targets of the seeds {sorted(opened.targets)}, and results of {sorted(seeds)}")
     for name in filter(TARGET.fullmatch, opened.contents):
-        if name not in {f"targets/{opened.defense}-seed{seed}.safetensors" for seed in seeds}:
+        if name not in {target_name(opened.defense, seed) for seed in seeds}:
             raise AuditError(f"{name} is the target of no seed of {opened.defense}")
     for (seed, content), result in zip(sorted(opened.targets.items()), results_by_seed(record), strict=True):
         network = parse_network(content, f"the target of seed {seed}", expected)

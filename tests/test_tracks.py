@@ -54,7 +54,8 @@ def test_a_grid_has_every_coding_at_every_number_of_bits_each_in_a_folder_of_its
     names = [point.folder.name for point in planned.points]
     assert names[:2] == ["direct-32-bit", "direct-8-bit"]
     passed = planned.points[1].request.settings.passed
-    assert passed == {"data.normalisation": "unit", "defense.coding": "direct", "coarse.bits": "8"}
+    own = {"data.normalisation": "unit", "defense.time_steps": "16"}
+    assert passed == {**own, "defense.coding": "direct", "coarse.bits": "8"}
     assert planned.points[0].request.settings.passed["coarse.bits"] == "none"
     assert all([c.name for c in point.request.compared] == ["coarse"] for point in planned.points)
 

@@ -57,6 +57,11 @@ class Contents:
     def scores(self) -> dict[str, Tensor]:
         return read_scores(self.files[SCORES])
 
+    @property
+    def weights(self) -> dict[int, bytes]:
+        """By seed."""
+        return {0: self.files[TARGET]}
+
     def holding(self, files: Mapping[str, bytes | None]) -> "Contents":
         """With other files; None removes one."""
         merged = {**self.files, **files}

@@ -11,7 +11,7 @@ from audit.errors import AuditError
 from audit.records import Record
 from leaderboards.add import add_run, main
 from leaderboards.archive import PNG, SCORES
-from leaderboards.entries import add, load, remove, row
+from leaderboards.entries import MOST_WEIGHTS, add, load, remove, row
 from leaderboards.site.build import write_site
 from leaderboards.site.templates import PICTURE
 from leaderboards.submission import scores_of
@@ -51,6 +51,19 @@ def test_a_full_disk_leaves_nothing_behind(
     assert [path.name for path in sorted(entry.path.parent.iterdir())] == [
         entry.path.with_suffix(suffix).name for suffix in (".json", ".npz", ".png")
     ]
+
+
+def test_weights_lie_beside_a_row_where_they_are_small(good: Contents, tmp_path: Path) -> None:
+    entry = add(good.record, b"scores", None, tmp_path / "small", {0: b"first", 10: b"second", 2: b"third"})
+    assert {seed: path.read_bytes() for seed, path in entry.weights.items()} == {
+        0: b"first",
+        2: b"third",
+        10: b"second",
+    }
+    assert [each.weights for each in load(tmp_path / "small")] == [entry.weights]
+    remove(entry)
+    assert files(tmp_path / "small") == []
+    assert add(good.record, b"scores", None, tmp_path / "large", {0: bytes(MOST_WEIGHTS), 1: b"1"}).weights == {}
 
 
 def test_an_interruption_leaves_nothing_behind_either(

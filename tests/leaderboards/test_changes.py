@@ -1,6 +1,8 @@
 """What a branch does to the records: rows are added, as they are in its own commits, and nothing else happens."""
 
+import re
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -30,9 +32,9 @@ def repository(good: Contents, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def added(good: Contents, repository: Path, command: str) -> Entry:
+def added(good: Contents, repository: Path, command: str, weights: Mapping[int, bytes] | None = None) -> Entry:
     record = good.record.model_copy(update={"command": command})
-    return add(record, good.files["scores.npz"], None, repository / PLACE)
+    return add(record, good.files["scores.npz"], None, repository / PLACE, weights or {})
 
 
 def commit(repository: Path) -> None:
@@ -57,6 +59,26 @@ def test_a_row_that_a_branch_adds_is_checked(
     assert f"== {entry.path.relative_to(repository)}" in out
     assert "verdict: accepted" in out
     assert not (repository / "setup.py").exists(), "nothing else of the branch is fetched"
+
+
+def test_weights_that_a_branch_adds_are_checked_with_their_row(
+    repository: Path, good: Contents, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = added(good, repository, "second", good.weights)
+    other = added(good, repository, "third", dict.fromkeys(good.weights, b"no weights"))
+    assert checked(repository) == 1
+    about = capsys.readouterr().out.split("== ")
+    [taken] = [text for text in about if first.hash in text.partition("\n")[0]]
+    [refused] = [text for text in about if other.hash in text.partition("\n")[0]]
+    assert re.search("weights +passed", taken)
+    assert re.search("weights +refused", refused)
+
+
+def test_weights_of_no_row_are_refused(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stray = repository / PLACE / ("0" * 64 + "-seed0.safetensors")
+    stray.write_bytes(b"")
+    assert checked(repository) == 2
+    assert "belongs to no record that is added with it" in capsys.readouterr().err
 
 
 def test_what_the_base_got_since_the_branch_left_it_was_not_removed_by_the_branch(

@@ -60,6 +60,16 @@ def test_rows_of_another_teacher_are_a_record_of_their_own_and_have_tables_of_th
     assert text.index("teacher 11111111") < text.index("**Test accuracy") < text.index(f"{rows[0].command} # ")
 
 
+def test_rows_of_more_seeds_come_first_and_may_be_of_the_same_defenses() -> None:
+    rows = [row(record(), "privatesnn"), of_another_run("conversion")]
+    (first,) = rows[0].results
+    second = first.model_copy(update={"seed": 1, "teacher": first.teacher.model_copy(update={"hash": "1" * 64})})
+    longer = of_another_run("privatesnn", results=(first, second))
+    three = joined([*rows, longer], "here")
+    assert [[result.seed for result in one.results] for one in three] == [[0, 1], [0]]
+    assert [len(one.command.splitlines()) for one in three] == [1, 2]
+
+
 def test_rows_that_differ_otherwise_are_refused_by_what_differs() -> None:
     first = row(record(), "privatesnn")
     with pytest.raises(AuditError, match="differ in settings, suites"):

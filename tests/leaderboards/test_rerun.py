@@ -1,5 +1,6 @@
 """A submission run again: what is run, what is trusted, and what is read."""
 
+import re
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -270,13 +271,25 @@ def test_images_that_are_not_here_are_no_reason_to_refuse(
         rerun_attacks(Machine(None))(of("cifar10"))
 
 
-def test_a_row_holds_no_weights_to_attack_and_is_accepted_already(
-    good: Contents, command: Command, tmp_path: Path
+def test_a_committed_row_is_run_again_on_the_weights_beside_it(
+    good: Contents, command: Command, tmp_path: Path, processes: Processes
+) -> None:
+    own = good.weights
+    entry = add(good.record, good.files[SCORES], None, tmp_path, own)
+    done = command("verify", entry.path, "--rerun", "attacks")
+    assert (done.code, "the re-run ended with exit code 2: no such option" in done.out) == (1, True)
+    assert processes.option("defense") == CHECKPOINT
+    [seen] = processes.seen
+    assert [seen[f"target-seed{seed}.safetensors"] for seed in own] == list(own.values())
+
+
+def test_a_row_without_weights_is_attacked_by_nobody_and_is_accepted_already(
+    good: Contents, command: Command, tmp_path: Path, processes: Processes
 ) -> None:
     entry = add(good.record, good.files[SCORES], None, tmp_path)
-    for level in ("attacks", "all"):
-        done = command("verify", entry.path, "--rerun", level)
-        assert (done.code, "a committed row holds no weights; give its archive, or make one" in done.err) == (2, True)
+    done = command("verify", entry.path, "--rerun", "attacks")
+    assert (done.code, processes.commands) == (0, [])
+    assert re.search("rerun: attacks +not checked +the weights are not beside the row; give its archive", done.out)
     done = command("verify", entry.path, "--accept", tmp_path / "rows")
     assert (done.code, "--accept makes a row of an archive" in done.err) == (2, True)
     assert not (tmp_path / "rows").exists()

@@ -139,7 +139,8 @@ def test_an_accepted_archive_becomes_a_row_with_what_was_found_beside_it(
     done = command("verify", path, "--accept", root)
     assert (done.code, "verdict: accepted" in done.out) == (0, True), done.err
     name = f"{ROW}/{good.record.hash()}"
-    assert set(tree(root)) == {f"{name}{end}" for end in (".json", ".npz", ".png", ".verified.json")}
+    ends = (".json", ".npz", ".png", "-seed0.safetensors", ".verified.json")
+    assert set(tree(root)) == {f"{name}{end}" for end in ends}
     assert tree(root)[f"{name}.json"] == good.files[RECORD]
     assert tree(root)[f"{name}.npz"] == good.files[SCORES]
     before = tree(root)

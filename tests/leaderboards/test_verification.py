@@ -257,10 +257,23 @@ def test_nothing_is_on_the_list_of_claims_that_is_checked(pattern: str, good: Co
 def test_a_committed_row_is_checked_by_its_record_and_its_raw_scores(good: Contents, tmp_path: Path) -> None:
     entry = add(good.record, good.files[SCORES], None, tmp_path)
     assert verify_row(entry.path).accepted
-    assert "weights" not in states(verify_row(entry.path))
+    assert states(verify_row(entry.path))["weights"] == "not checked"
     text = good.record.text().replace('"rate"', '"late"')
     other = entry.path.with_name("0" * 64 + ".json")
     other.write_text(text, encoding="utf-8")
     assert "is not named after its content" in verify_row(other).findings[0].detail
     entry.scores.unlink()
     assert "cannot read" in verify_row(entry.path).findings[0].detail
+
+
+def test_a_committed_row_is_checked_by_the_weights_beside_it(good: Contents, tmp_path: Path) -> None:
+    entry = add(good.record, good.files[SCORES], None, tmp_path, good.weights)
+    assert states(verify_row(entry.path))["weights"] == "passed"
+    [path] = entry.weights.values()
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    verdict = verify_row(entry.path)
+    assert (states(verdict)["weights"], verdict.accepted) == ("refused", False)
+    other = path.with_name(path.name.replace("seed0", "seed1"))
+    other.write_bytes(content)
+    assert "there are targets of the seeds [0, 1], and results of [0]" in verify_row(entry.path).text()

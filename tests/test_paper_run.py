@@ -1,0 +1,137 @@
+"""The script for the paper's scale: data unpacked whole or not at all, a budget that ends, audits that go on."""
+
+import importlib.util
+import io
+import sys
+import tarfile
+import time
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+HERE = Path(__file__).parent.parent
+SCRIPT = HERE / "scripts" / "paper_run.py"
+# In the place of an audit: works for so many seconds, and tells how it ended.
+STAND_IN = """
+import pathlib, sys, time
+words = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+out = pathlib.Path(words["--out"])
+out.mkdir(parents=True, exist_ok=True)
+try:
+    (out / "begun").touch()
+    time.sleep(float(words["--defense"]))
+    (out / "record.json").touch()
+except KeyboardInterrupt:
+    (out / "interrupted").touch()
+    sys.exit(130)
+"""
+
+
+@pytest.fixture
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("paper_run", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["paper_run"] = module  # where dataclasses look their names up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def stand_in(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    package = tmp_path / "code" / "audit"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "__main__.py").write_text(STAND_IN)
+    for name in ("cli", "run", "output"):
+        (package / f"{name}.py").touch()
+    monkeypatch.setattr(script, "HERE", tmp_path / "code")
+    monkeypatch.setattr(script, "GRACE_SECONDS", 30.0)
+    return script
+
+
+def packed(path: Path, members: dict[str, bytes]) -> Path:
+    with tarfile.open(path, "w:xz") as archive:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return path
+
+
+def test_data_is_unpacked_once(script: ModuleType, tmp_path: Path) -> None:
+    archive = packed(tmp_path / "a.tar.xz", {"cifar10/train/cat/1.jpg": b"one"})
+    script.unpack(archive, tmp_path / "data")
+    image = tmp_path / "data" / "cifar10" / "train" / "cat" / "1.jpg"
+    assert image.read_bytes() == b"one"
+    image.write_bytes(b"as it was left")
+    script.unpack(archive, tmp_path / "data")
+    assert image.read_bytes() == b"as it was left"
+
+
+@pytest.mark.parametrize("broken", ["cut", "outside", "none"])
+def test_data_that_cannot_be_unpacked_leaves_nothing(script: ModuleType, tmp_path: Path, broken: str) -> None:
+    archive = packed(
+        tmp_path / "a.tar.xz", {"cifar10/1.jpg": b"one" * 1000, "../out" if broken == "outside" else "b": b""}
+    )
+    if broken == "cut":
+        archive.write_bytes(archive.read_bytes()[:100])
+    elif broken == "none":
+        archive.unlink()
+    with pytest.raises(script.BadInput, match=r"^--data .*a\.tar\.xz cannot be unpacked: "):
+        script.unpack(archive, tmp_path / "data")
+    assert list((tmp_path / "data").iterdir()) == []
+    assert not (tmp_path / "out").exists()
+
+
+def main(script: ModuleType, work: Path, seconds: float, *more: str, minutes: float = 1.0) -> int:
+    words = ["--work", str(work), "--defense", str(seconds), "--budget-minutes", str(minutes), *more]
+    return int(script.main(words))
+
+
+def test_audits_are_run_the_first_seed_first_and_none_twice(
+    stand_in: ModuleType, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(stand_in, tmp_path / "work", 0, "--datasets", "cifar10,tinyimagenet") == 0
+    lines = [line for line in capfd.readouterr().out.splitlines() if line.startswith("done")]
+    names = [line.split()[1].rstrip(":") for line in lines]
+    assert names == [f"{name}-paper-seeds-{seeds}" for seeds in ("0", "0-1-2") for name in ("cifar10", "tinyimagenet")]
+    assert main(stand_in, tmp_path / "work", 0, "--datasets", "cifar10,tinyimagenet") == 0
+    assert "-m audit" not in capfd.readouterr().out
+
+
+def test_an_audit_that_outlasts_the_budget_is_interrupted_and_is_to_be_done(
+    stand_in: ModuleType, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    begun = time.monotonic()
+    minutes = (stand_in.GRACE_SECONDS + 5) / 60
+    assert main(stand_in, tmp_path / "work", 300, "--seeds", "0", minutes=minutes) == 75
+    assert time.monotonic() - begun < 60
+    [folder] = (tmp_path / "work" / "runs").iterdir()
+    assert sorted(path.name for path in folder.iterdir()) == ["begun", "interrupted"]
+    assert "to do    cifar10-paper-seeds-0" in capfd.readouterr().out
+    assert main(stand_in, tmp_path / "work", 0, "--seeds", "0") == 0
+
+
+def test_bad_input_is_a_line(stand_in: ModuleType, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(stand_in, tmp_path / "work", 0, minutes=0.1) == 2
+    assert "error: --budget-minutes 0.1 leaves no time" in capfd.readouterr().err
+    assert main(stand_in, tmp_path / "work", -1) == 2  # time.sleep refuses it
+    assert "error: cifar10-paper-seeds-0 ended with exit code 1" in capfd.readouterr().err
+    (tmp_path / "code" / "audit" / "run.py").write_text("import a_package_that_is_not_here")
+    assert main(stand_in, tmp_path / "work", 0) == 2
+    assert "No module named 'a_package_that_is_not_here'); " in capfd.readouterr().err
+
+
+def test_a_real_audit_is_done_within_the_budget(
+    script: ModuleType, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    quick = ["teacher.epochs=1", "evaluator.epochs=1", "data.train_images=400", "data.test_images=50"]
+    words = ["--datasets", "digits", "--profile", "smoke", "--seeds", "0", "--attack", "weight-recovery"]
+    words += [word for setting in quick for word in ("--set", setting)]
+    words += ["--defense", "conversion", "--device", "cpu", "--work", str(tmp_path), "--budget-minutes", "5"]
+    assert script.main(words) == 0
+    assert "done     digits-smoke-seeds-0" in capfd.readouterr().out
+    assert (tmp_path / "runs" / "digits-smoke-seeds-0" / "record.json").is_file()

@@ -152,9 +152,10 @@ def _paper(paths: list[Path], layout: str, output: Format, threshold: float) -> 
 
 
 def _own_tables(paths: list[Path], output: Format) -> None:
-    """As in the report of each run; of a track, the table that its runs make together."""
+    """As in the report of each run; of a track, the table that its runs make together: for a terminal the short one."""
     from audit.cli import print_table
-    from leaderboards.paper import read
+    from leaderboards.paper import read, terminal
+    from leaderboards.robustness import summary
     from leaderboards.robustness import table as robustness
     from leaderboards.tables import Table, build, readable, render
     from leaderboards.tracks import read_track
@@ -162,7 +163,10 @@ def _own_tables(paths: list[Path], output: Format) -> None:
     made: list[Table] = []
     for path in paths:
         if (track := read_track(path)) is not None:
-            made.append(robustness(track.records, track.absent))
+            if output == "terminal":
+                print_text(terminal(summary(track.records, track.absent), out_console.width))
+            else:
+                made.append(robustness(track.records, track.absent))
             continue
         made += [build(run.record, name) for run in read(path) for name in readable(run.record)]
     for table in made:

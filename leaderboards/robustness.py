@@ -209,18 +209,21 @@ def table(records: Sequence[Record], absent: Sequence[Place] = ()) -> Table:
 def summary(records: Sequence[Record], absent: Sequence[Place] = ()) -> Table:
     """What of it fits a terminal: a row per network, the loss to FGSM at every strength, to all at the largest."""
     notes = Footnotes()
-    levels = list(STRENGTHS.values())
+    targets, levels = targets_of(records), list(STRENGTHS.values())
+    several = len({target.structure for target in targets}) > 1
     columns = (
         Column("coding"),
         Column("network"),
         Column("bits", "count"),
+        *([Column("threshold, gain, leak")] if several else []),
         Column("test accuracy", "measured", "fraction", "higher is better"),
         *(Column(f"loss, FGSM {number}", LOSS.kind, LOSS.unit, LOSS.direction) for number in STRENGTHS),
         Column("loss, all III", LOSS.kind, LOSS.unit, LOSS.direction),
     )
     rows: list[tuple[Cell, ...]] = []
-    for target in targets_of(records):
-        named = [Words(text) for text in (target.coding, target.name, f"{target.bits:g}")]
+    for target in targets:
+        head = [target.coding, target.name, f"{target.bits:g}", *([_triple(target.structure)] if several else [])]
+        named = [Words(text) for text in head]
         fgsm = [target.number(name, LOSS) if (name := target.fgsm(at)) else _not_attacked(LOSS) for at in levels]
         rows.append((*named, target.accuracy(), *fgsm, target.all_evasions(levels[-1])))
     for reason in dict.fromkeys(place.reason for place in absent):
@@ -228,8 +231,9 @@ def summary(records: Sequence[Record], absent: Sequence[Place] = ()) -> Table:
         own = [place for place in absent if place.reason == reason]
         for coding in dict.fromkeys(place.coding for place in own):
             bits = ", ".join(str(place.bits or FULL_PRECISION) for place in own if place.coding == coding)
-            nothing = [Words("no run", mark, missing=True)] * (len(columns) - 3)
-            rows.append((Words(coding), Words("none"), Words(bits), *nothing))
+            head = [coding, "none", bits, *(["none"] if several else [])]
+            nothing = [Words("no run", mark, missing=True)] * (len(columns) - len(head))
+            rows.append((*map(Words, head), *nothing))
     heads, marked = notes.collect(columns, rows)
     return Table("robustness", f"Robustness: {_subject(records)}", heads, marked, notes.all(*REMARKS[:2]))
 

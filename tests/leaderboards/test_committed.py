@@ -1,6 +1,7 @@
 """Rows in the repository follow from their raw scores."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from leaderboards.archive import SCORES
 from leaderboards.entries import ROOT, Entry, load
 from leaderboards.tracks import read_track
 from leaderboards.verification import Opened, raw_scores, verify_row
+from tests.conftest import Command
 
 HERE = Path(__file__).parent.parent.parent
 ENTRIES = load(HERE / ROOT)
@@ -30,6 +32,13 @@ def test_a_committed_row_is_accepted_when_it_is_made_again_from_its_raw_scores(e
     assert verdict.accepted, verdict.text()
     made = next(f for f in verdict.findings if f.check == "raw scores")
     assert made.state == "passed"
+
+
+def test_the_networks_of_a_committed_track_are_told_apart_in_a_terminal(command: Command) -> None:
+    shown = command("tables", HERE / "leaderboards" / "tracks" / "robustness" / "cifar10-vgg9").out
+    rows = [line for line in shown.splitlines() if re.match(r"(direct|phase) +quantized", line)]
+    heads = {tuple(re.split(r" {2,}", row)[:4]) for row in rows}
+    assert len(heads) == len(rows) == 12
 
 
 TRACKS = sorted((HERE / "leaderboards" / "tracks").glob("*/*/track.json"))

@@ -84,6 +84,8 @@ def test_several_parameter_sets_have_a_column_and_the_range_of_the_losses_a_row(
     assert cells(made, 9)["threshold, gain, leak"] == "variation over 3"
     assert [cells(made, row)["accuracy loss, FGSM"] for row in (9, 10, 11)] == ["15.0 %"] * 3
     assert "threshold, gain, leak" not in cells(table(runs[:1]), 0)
+    short = [[cell.main for cell in row[2:4]] for row in summary(runs, [Place("latency", 8, reason="none")]).rows]
+    assert short == [["32", "0.4, 1, 0.5"], ["32", "0.6, 1, 0.5"], ["32", "0.8, 1, 0.5"], ["8", "none"]]
 
 
 def test_a_variation_lies_between_what_its_intervals_leave_possible() -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections import defaultdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -21,15 +22,26 @@ UNITS = ("B", "kB", "MB", "GB", "TB")
 def cache(
     prune: Annotated[bool, typer.Option("--prune", help="Remove what was not used for --unused days.")] = False,
     unused: Annotated[float, typer.Option(help="Days since a stage was last made or read.")] = 30.0,
+    add: Annotated[Path | None, typer.Option(help="Take over the stages of this folder, each checked first.")] = None,
     store: options.StoreRoot = None,
 ) -> None:
-    """What the store of finished stages holds, by kind; --prune removes what nobody used for a while."""
+    """What the store of finished stages holds, by kind; --prune removes what nobody used for a while; --add takes over
+    what another store, or the leaderboard, has finished."""
     from audit.cli import out_console
     from audit.remote_store import open_store
 
     if not 0 <= unused < float("inf"):
         raise AuditError(f"--unused {unused:g}: a number of days, 0 or more")
+    if prune and add is not None:
+        raise AuditError("pass --add or --prune, not both")
     kept = open_store(store)
+    if add is not None:
+        taken, known = kept.take_over(add)
+        there = f", {known} there already" if known else ""
+        out_console.print(
+            f"added {_said(taken)} to {kept.address}{there}", highlight=False, markup=False, soft_wrap=True
+        )
+        return
     before = time.time() - unused * DAY
     if prune:
         removed = kept.prune(before)

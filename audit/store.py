@@ -166,6 +166,29 @@ class Store:
                 found.append(Kept(path.parent.name, path, status.st_size, status.st_mtime))
         return sorted(found, key=lambda one: (one.used, one.path))
 
+    def take_over(self, folder: Path) -> tuple[list[Kept], int]:
+        """Store what lies in ``folder`` as in a store: what is new here, and how many stages were here already.
+
+        Raises AuditError, before anything is stored, where the folder holds no stage or one that is damaged.
+        """
+        found: dict[tuple[str, str], Artifact] = {}
+        for path in sorted(folder.glob("*/[!.]*.safetensors")):
+            stage, key = path.parent.name, path.stem
+            try:
+                found[stage, key] = read(path, stage, key)
+            except DAMAGES as error:
+                raise AuditError(f"{path} is damaged ({error}); nothing of {folder} was added") from error
+        if not found:
+            raise AuditError(f"{folder} holds no stage: STAGE/KEY.safetensors, as in a store")
+        self.claim()
+        new = [place for place in found if self.get(*place) is None]
+        for place in new:
+            self.put(*place, found[place])
+        paths = [(stage, self.path(stage, key)) for stage, key in new]
+        return [Kept(stage, path, path.stat().st_size, path.stat().st_mtime) for stage, path in paths], len(
+            found
+        ) - len(new)
+
     def prune(self, unused_since: float) -> list[Kept]:
         """Remove what was neither made nor read since then, and what dead processes left, of other machines where it
         was begun before then; what was removed.

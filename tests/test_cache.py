@@ -118,3 +118,38 @@ def test_what_cannot_be_removed_is_said(store: Store, monkeypatch: pytest.Monkey
     monkeypatch.setattr(Path, "unlink", refuse)
     with pytest.raises(AuditError, match=r"cannot remove .*b\.safetensors: Permission denied"):
         store.prune(time.time() - 30 * DAY)
+
+
+def test_stages_of_another_store_are_taken_over(store: Store, command: Command, tmp_path: Path) -> None:
+    own = Store(tmp_path / "own")
+    own.put("teacher", "a", Artifact({"x": torch.ones(1)}))
+    done = command("cache", "--add", store.root, "--store", own.root)
+    assert (done.code, done.err) == (0, "")
+    assert "added 2 stages, 8.5 kB, to" in done.out
+    assert ", 1 there already" in done.out
+    assert {one.path.stem for one in own.kept()} == {"a", "b", "c"}
+    mine = own.get("teacher", "a")
+    assert mine is not None
+    assert torch.equal(mine.tensors["x"], torch.ones(1)), "what is there stays"
+    taken = own.get("attack", "b")
+    assert taken is not None
+    assert torch.equal(taken.tensors["x"], torch.zeros(1000))
+
+
+def test_nothing_is_taken_over_where_one_stage_is_damaged(store: Store, command: Command, tmp_path: Path) -> None:
+    path = store.path("attack", "c")
+    path.write_bytes(path.read_bytes()[:-1])
+    done = command("cache", "--add", store.root, "--store", tmp_path / "own")
+    assert (done.code, f"{path} is damaged (" in done.err) == (2, True)
+    assert not (tmp_path / "own").exists()
+    path.unlink()
+    wrong = store.path("attack", "d")
+    store.path("attack", "b").rename(wrong)
+    assert f"{wrong} is damaged (it is attack b)" in command("cache", "--add", store.root, "--store", tmp_path).err
+
+
+def test_a_folder_without_stages_and_two_orders_at_once_are_refused(command: Command, tmp_path: Path) -> None:
+    done = command("cache", "--add", tmp_path, "--store", tmp_path / "own")
+    assert (done.code, f"{tmp_path} holds no stage: STAGE/KEY.safetensors" in done.err) == (2, True)
+    done = command("cache", "--add", tmp_path, "--prune", "--store", tmp_path / "own")
+    assert (done.code, "pass --add or --prune, not both" in done.err) == (2, True)

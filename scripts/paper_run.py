@@ -63,7 +63,7 @@ def audits(options: argparse.Namespace) -> list[Audit]:
                 *("--dataset", dataset, "--seeds", chosen, "--device", options.device),
                 *(word for setting in options.set for word in ("--set", setting)),
                 *("--data-root", str(options.work / "data"), "--store", str(options.work / "store")),
-                *("--out", str(out), "--quiet"),
+                *("--out", str(out)),
             )
             made.append(Audit(name, words, out))
     return made

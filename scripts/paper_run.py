@@ -117,6 +117,8 @@ def run(audit: Audit, deadline: float) -> bool:
     command = [sys.executable, "-P", "-m", "audit", *audit.words]
     sys.stdout.write(f"{shlex.join(command)}\n")
     sys.stdout.flush()
+    # A shell's background job is begun with the signal ignored, and what it starts would be as well.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(command, env=environment())
     try:
         code = process.wait(max(0.0, deadline - time.monotonic()))

@@ -2,6 +2,7 @@
 
 import importlib.util
 import io
+import signal
 import sys
 import tarfile
 import time
@@ -113,6 +114,17 @@ def test_an_audit_that_outlasts_the_budget_is_interrupted_and_is_to_be_done(
     assert sorted(path.name for path in folder.iterdir()) == ["begun", "interrupted"]
     assert "to do    cifar10-paper-seeds-0" in capfd.readouterr().out
     assert main(stand_in, tmp_path / "work", 0, "--seeds", "0") == 0
+
+
+def test_a_background_job_is_interrupted_as_well(stand_in: ModuleType, tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        minutes = (stand_in.GRACE_SECONDS + 3) / 60
+        assert main(stand_in, tmp_path / "work", 300, "--seeds", "0", minutes=minutes) == 75
+    finally:
+        signal.signal(signal.SIGINT, before)
+    [folder] = (tmp_path / "work" / "runs").iterdir()
+    assert (folder / "interrupted").exists()
 
 
 def test_bad_input_is_a_line(stand_in: ModuleType, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

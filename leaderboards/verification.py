@@ -14,7 +14,7 @@ from audit.errors import AuditError, Unchecked
 from audit.records import DefenseResult, Record
 from leaderboards.archive import PICTURES, RECORD, SCORES, TARGET, Manifest, check_picture, target_name, unpack
 from leaderboards.checking import CLAIMED
-from leaderboards.entries import UNDEFENDED, Entry, audited, place, results_of, suite_of
+from leaderboards.entries import MOST_WEIGHTS, UNDEFENDED, Entry, audited, place, results_of, suite_of
 from leaderboards.plausibility import contradictions, implausible, same
 
 Rerun = Literal["none", "attacks", "all"]
@@ -272,6 +272,8 @@ def weights(opened: Opened) -> str:
     record = opened.record
     if opened.manifest is None and not opened.targets:
         raise Unchecked("they are not beside the row: --rerun all makes them again")
+    if opened.manifest is None and sum(map(len, opened.targets.values())) > MOST_WEIGHTS:
+        raise AuditError(f"more than {MOST_WEIGHTS:,} bytes lie beside the row: they belong in its archive alone")
     expected = Expected(record.dataset.image_shape, len(record.dataset.classes))
     seeds = {result.seed: result for result in record.results}
     if set(opened.targets) != set(seeds):

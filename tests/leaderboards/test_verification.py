@@ -18,7 +18,7 @@ from audit.errors import AuditError
 from audit.metrics.statistics import proportion
 from audit.records import Record
 from leaderboards.archive import RECORD, SCORES, Manifest
-from leaderboards.entries import add
+from leaderboards.entries import MOST_WEIGHTS, add
 from leaderboards.verification import UNFORESEEN, Opened, Unchecked, Verdict, checks, verify, verify_row
 from tests.conftest import Outcome
 from tests.leaderboards.hostile import (
@@ -274,6 +274,9 @@ def test_a_committed_row_is_checked_by_the_weights_beside_it(good: Contents, tmp
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     verdict = verify_row(entry.path)
     assert (states(verdict)["weights"], verdict.accepted) == ("refused", False)
+    path.write_bytes(content + bytes(MOST_WEIGHTS))
+    assert "belong in its archive alone" in verify_row(entry.path).text()
+    path.write_bytes(content)
     other = path.with_name(path.name.replace("seed0", "seed1"))
     other.write_bytes(content)
     assert "there are targets of the seeds [0, 1], and results of [0]" in verify_row(entry.path).text()

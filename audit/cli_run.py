@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from audit.store import Store
     from audit.workers import Workers
 
-NAMES = "A name, several with commas, 'all', or a Python file."
-Attack = Annotated[str, typer.Option(help="A name, several with commas, 'all', 'none', or a Python file.")]
+NAMES = "Names with commas, 'all' and Python files among them."
+Attack = Annotated[str, typer.Option(help="Names with commas, 'all' and Python files among them; or 'none'.")]
 Dataset = Annotated[str | None, typer.Option(help="Default: the profile's.")]
 Model = Annotated[str | None, typer.Option(help="The teacher's architecture. Default: the profile's.")]
 Profile = Annotated[str, typer.Option(help="smoke, small or paper: defaults for every setting.")]

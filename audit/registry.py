@@ -180,18 +180,20 @@ class Registry(Generic[C]):
         return self.components[name]
 
     def select(self, text: str) -> list[Component[C]]:
-        """``all``, or names separated by commas, each once and in the order given.
+        """Names separated by commas, each once and in the order given; ``all`` is one of them.
 
         A component that needs something that only its user can name is not among all: ``in_all`` of its class is False.
         One that ``requires`` a package which is not installed is left out with a warning.
         """
-        if text == "all":
-            every = [self.components[name] for name in self.names()]
-            return [c for c in every if getattr(c.factory, "in_all", True) and self._installed(c)]
         names = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
         if not names:
             raise AuditError(f"no {self.kind} named: --{self.kind} takes a name, several with commas, or 'all'")
-        return [self.get(name) for name in names]
+        found = [component for name in names for component in (self._all() if name == "all" else [self.get(name)])]
+        return list({component.name: component for component in found}.values())
+
+    def _all(self) -> list[Component[C]]:
+        every = [self.components[name] for name in self.names()]
+        return [c for c in every if getattr(c.factory, "in_all", True) and self._installed(c)]
 
     def _installed(self, component: Component[C]) -> bool:
         missing = [name for name in getattr(component.factory, "requires", ()) if find_spec(name) is None]

@@ -120,9 +120,10 @@ def check_settings(request: Request) -> None:
 
 
 def chosen_attacks(text: str) -> list[Component[Attack]]:
-    """Names of attacks, files and suites, separated by commas; 'all': the suites that are current."""
+    """Names of attacks, files and suites, separated by commas; 'all' among them: the suites that are current."""
     chosen: dict[str, Component[Attack]] = {}
-    for part in CURRENT if text == "all" else [part.strip() for part in text.split(",")]:
+    parts = [part.strip() for part in text.split(",")]
+    for part in (suite for part in parts for suite in (CURRENT if part == "all" else [part])):
         if part in SUITES:
             entries = SUITES[part].entries
             found = [replace(ATTACKS.get(e.attack), variant=e.variant, presets=e.settings) for e in entries]

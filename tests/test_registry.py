@@ -214,6 +214,9 @@ def test_a_change_in_the_base_class_s_file_changes_the_code_hash(
 def test_all_is_everything_and_a_list_is_taken_in_its_order_and_once() -> None:
     other_track = {name for name in DEFENSES.names() if name.startswith("quantized")}
     assert {c.name for c in DEFENSES.select("all")} == set(DEFENSES.names()) - {"checkpoint", "nir"} - other_track
+    every = [c.name for c in DEFENSES.select("all")]
+    assert [c.name for c in DEFENSES.select("all,checkpoint,none")] == [*every, "checkpoint"]
+    assert [c.name for c in DEFENSES.select("none, all")] == ["none", *(name for name in every if name != "none")]
     assert [c.name for c in DEFENSES.select("privatesnn, none,privatesnn,")] == ["privatesnn", "none"]
     for text in ("", ",", " "):
         with pytest.raises(AuditError, match="no defense named: --defense takes a name"):

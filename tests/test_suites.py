@@ -6,6 +6,7 @@ import pytest
 
 from audit.errors import AuditError
 from audit.registry import ATTACKS
+from audit.request import chosen_attacks
 from audit.store import digest
 from audit.suites import SUITES
 from tests.conftest import tiny_request
@@ -52,3 +53,11 @@ def test_a_released_suite_is_what_it_was() -> None:
 def test_a_bad_setting_is_reported_under_the_defense_that_was_asked_for() -> None:
     with pytest.raises(AuditError, match=r"^privatesnn\.time_steps = '0'"):
         tiny_request("privatesnn", defense__time_steps="0")
+
+
+def test_all_attacks_and_one_more() -> None:
+    every = [component.label for component in chosen_attacks("all")]
+    assert [c.label for c in chosen_attacks("all, generative-inversion,reconversion")] == [
+        *every,
+        "generative-inversion",
+    ]

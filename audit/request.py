@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -122,8 +123,8 @@ def check_settings(request: Request) -> None:
 def chosen_attacks(text: str) -> list[Component[Attack]]:
     """Names of attacks, files and suites, separated by commas; 'all' among them: the suites that are current."""
     chosen: dict[str, Component[Attack]] = {}
-    parts = [part.strip() for part in text.split(",")]
-    for part in (suite for part in parts for suite in (CURRENT if part == "all" else [part])):
+    asked = [part.strip() for part in text.split(",")]
+    for part in chain.from_iterable(CURRENT if part == "all" else [part] for part in asked):
         if part in SUITES:
             entries = SUITES[part].entries
             found = [replace(ATTACKS.get(e.attack), variant=e.variant, presets=e.settings) for e in entries]

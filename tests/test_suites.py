@@ -57,7 +57,5 @@ def test_a_bad_setting_is_reported_under_the_defense_that_was_asked_for() -> Non
 
 def test_all_attacks_and_one_more() -> None:
     every = [component.label for component in chosen_attacks("all")]
-    assert [c.label for c in chosen_attacks("all, generative-inversion,reconversion")] == [
-        *every,
-        "generative-inversion",
-    ]
+    more = chosen_attacks("all, generative-inversion,reconversion")
+    assert [component.label for component in more] == [*every, "generative-inversion"]

@@ -1,4 +1,4 @@
-"""A new defense, audited without registering it: noise on the weights before the undefended conversion."""
+"""A new defense in one file, for ``--defense examples/new_defense.py`` or by itself: noise on the teacher's weights."""
 
 from dataclasses import dataclass
 
@@ -7,6 +7,7 @@ from torch import nn
 
 from audit import audit
 from audit.contracts import DefenseContext
+from audit.registry import register_defense
 from audit.reporting.headline import headline
 from audit.spiking.network import SpikingNetwork
 from defenses.data_free_conversion import DataFreeConversion
@@ -24,6 +25,8 @@ class NoisyWeights(DataFreeConversion):
             weight.data += self.noise * weight.std() * torch.randn(weight.shape, generator=generator)
         return super().protect(teacher, context)
 
+
+register_defense("noisy-weights", NoisyWeights)
 
 if __name__ == "__main__":
     record = audit(NoisyWeights, attacks="class-leakage-v1", dataset="digits", out="runs/noisy-weights")

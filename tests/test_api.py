@@ -283,6 +283,11 @@ def test_the_examples_run(name: str, capsys: pytest.CaptureFixture[str], tmp_pat
             / "report.html").is_file()  # fmt: skip
 
 
+@pytest.mark.parametrize("asked", ["{}", "all,{}"])
+def test_the_new_defense_is_known_on_the_command_line_as_well(asked: str) -> None:
+    assert DEFENSES.select(asked.format(EXAMPLES / "new_defense.py"))[-1].name == "noisy-weights"
+
+
 def test_the_new_defense_takes_less_than_thirty_lines() -> None:
     lines = (EXAMPLES / "new_defense.py").read_text().splitlines()
     assert len([line for line in lines if line.strip()]) < 30

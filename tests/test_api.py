@@ -22,6 +22,7 @@ from audit.api import teacher_images
 from audit.contracts import DataAccess, DefenseContext
 from audit.own_network import NOT_SUBMITTABLE
 from audit.records import DefenseResult, Record
+from audit.registry import DEFENSES
 from audit.spiking.files import save_network, weights
 from audit.store import hash_tensors
 from audit.suites import PROFILES

@@ -9,6 +9,8 @@ import pytest
 from audit.errors import AuditError
 from audit.recompute import read_scores, recomputed, recomputed_together, scored_places
 from audit.records import Record
+from audit.spiking.files import load_network, weights
+from audit.store import hash_tensors
 from leaderboards.archive import SCORES
 from leaderboards.entries import ROOT, Entry, load
 from leaderboards.tracks import read_track
@@ -32,6 +34,17 @@ def test_a_committed_row_is_accepted_when_it_is_made_again_from_its_raw_scores(e
     assert verdict.accepted, verdict.text()
     made = next(f for f in verdict.findings if f.check == "raw scores")
     assert made.state == "passed"
+
+
+def test_the_rows_of_digits_have_their_weights_beside_them() -> None:
+    rows = [entry for entry in ENTRIES if entry.record.dataset.name == "digits"]
+    assert len(rows) >= 17
+    for entry in rows:
+        assert list(entry.weights) == [result.seed for result in entry.record.results], entry.path
+    [row] = [entry for entry in rows if entry.defense == "privatesnn"]
+    for result, path in zip(row.results(), row.weights.values(), strict=True):
+        network = load_network(path)
+        assert hash_tensors(weights(network)) == result.target_hash
 
 
 def test_the_networks_of_a_committed_track_are_told_apart_in_a_terminal(command: Command) -> None:

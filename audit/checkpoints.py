@@ -16,11 +16,10 @@ from audit.contracts import Monitor
 from audit.curves import Curves
 from audit.errors import AuditError
 from audit.loops import Loop
+from audit.store import UNFINISHED as UNFINISHED
 from audit.store import Artifact, Store
 
 log = logging.getLogger(__name__)
-# The stage that they are kept under, by the key of the stage that they belong to.
-UNFINISHED = "unfinished"
 
 
 def interval() -> float:

@@ -22,11 +22,11 @@ UNITS = ("B", "kB", "MB", "GB", "TB")
 def cache(
     prune: Annotated[bool, typer.Option("--prune", help="Remove what was not used for --unused days.")] = False,
     unused: Annotated[float, typer.Option(help="Days since a stage was last made or read.")] = 30.0,
-    add: Annotated[Path | None, typer.Option(help="Take over the stages of this folder, each checked first.")] = None,
+    add: Annotated[Path | None, typer.Option(help="Take over the stages of another store.")] = None,
     store: options.StoreRoot = None,
 ) -> None:
     """What the store of finished stages holds, by kind; --prune removes what nobody used for a while; --add takes over
-    what another store, or the leaderboard, has finished."""
+    what another store has finished."""
     from audit.cli import out_console
     from audit.remote_store import open_store
 

@@ -82,6 +82,7 @@ def verify(
     """Check a submission: exit code 0 and 'accepted', or 1 and what is wrong with it."""
     from leaderboards.acceptance import accept as add
     from leaderboards.acceptance import kept
+    from leaderboards.entries import weights_beside
     from leaderboards.rerun import Machine, rerun_all, rerun_attacks
     from leaderboards.verification import verify as check
     from leaderboards.verification import verify_row
@@ -90,6 +91,8 @@ def verify(
         raise AuditError("--store and --trust-code do not go together: code that is run could write in the store")
     if archive.suffix == ".json" and accept is not None:
         raise AuditError("--accept makes a row of an archive; this is the .json of a row already")
+    if archive.suffix == ".json" and rerun == "attacks" and not weights_beside(archive):
+        raise AuditError(f"the weights are not beside {archive}; give its archive, or --rerun all")
     machine = Machine(data_root, store, threads, device)
     reruns = {"none": None, "attacks": rerun_attacks(machine, trust_code), "all": rerun_all(machine, trust_code)}
     checked = verify_row if archive.suffix == ".json" else check

@@ -17,7 +17,8 @@ def asked_by(name: str, defense: str, attack: str) -> tuple[str, str]:
 
     track = track_of(name)
     components = dict.fromkeys(c.name for group in chosen(track, defense) for c in group)
-    return defense or ",".join(components), track.suite if attack == "all" else attack
+    attacks = [track.suite if part.strip() == "all" else part for part in attack.split(",")]
+    return defense or ",".join(components), ",".join(attacks)
 
 
 def run_track(

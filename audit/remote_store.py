@@ -13,12 +13,12 @@ import fsspec
 
 from audit import temporary
 from audit.errors import AuditError
-from audit.store import DAMAGES, Artifact, Kept, Store, Unusable, digest, read
+from audit.store import DAMAGES, UNFINISHED, Artifact, Kept, Store, Unusable, digest, read
 
 log = logging.getLogger(__name__)
 SUFFIX, UNSENT = ".safetensors", ".unsent"
 # Stages that are written anew under the same key: what is here of them may be older than what is there.
-CHANGING = ("unfinished",)
+CHANGING = (UNFINISHED,)
 # When a file was last written, as the file systems call it.
 WRITTEN = ("mtime", "LastModified", "last_modified", "modified", "updated", "created")
 

@@ -25,6 +25,8 @@ from audit.errors import AuditError
 log = logging.getLogger(__name__)
 # The folder of the locks: empty files, one for each stage that was ever made, which nobody needs once no run is on.
 LOCKS = ".locks"
+# The stage of checkpoints, by the key of the stage that they belong to: they are written anew under the same key.
+UNFINISHED = "unfinished"
 COSTS = "costs.jsonl"
 
 
@@ -169,25 +171,23 @@ class Store:
     def take_over(self, folder: Path) -> tuple[list[Kept], int]:
         """Store what lies in ``folder`` as in a store: what is new here, and how many stages were here already.
 
-        Raises AuditError, before anything is stored, where the folder holds no stage or one that is damaged.
+        Unfinished ones stay there. A stage is whole where it has the hash that it names itself: whether it is what its
+        key says is a matter of trust. Raises AuditError, before anything is stored, where one is not, or none is there.
         """
-        found: dict[tuple[str, str], Artifact] = {}
-        for path in sorted(folder.glob("*/[!.]*.safetensors")):
-            stage, key = path.parent.name, path.stem
-            try:
-                found[stage, key] = read(path, stage, key)
-            except DAMAGES as error:
-                raise AuditError(f"{path} is damaged ({error}); nothing of {folder} was added") from error
-        if not found:
+        paths = [path for path in sorted(folder.glob("*/[!.]*.safetensors")) if path.parent.name != UNFINISHED]
+        if not paths:
             raise AuditError(f"{folder} holds no stage: STAGE/KEY.safetensors, as in a store")
+        for path in paths:
+            _taken(path, folder)
         self.claim()
-        new = [place for place in found if self.get(*place) is None]
-        for place in new:
-            self.put(*place, found[place])
-        paths = [(stage, self.path(stage, key)) for stage, key in new]
-        return [Kept(stage, path, path.stat().st_size, path.stat().st_mtime) for stage, path in paths], len(
-            found
-        ) - len(new)
+        new: list[Kept] = []
+        for path in paths:
+            stage, key = path.parent.name, path.stem
+            if self.get(stage, key) is None:
+                self.put(stage, key, _taken(path, folder))
+                status = self.path(stage, key).stat()
+                new.append(Kept(stage, self.path(stage, key), status.st_size, status.st_mtime))
+        return new, len(paths) - len(new)
 
     def prune(self, unused_since: float) -> list[Kept]:
         """Remove what was neither made nor read since then, and what dead processes left, of other machines where it
@@ -226,6 +226,13 @@ class Store:
             held.release()
 
 
+def _taken(path: Path, folder: Path) -> Artifact:
+    try:
+        return read(path, path.parent.name, path.stem)
+    except DAMAGES as error:
+        raise AuditError(f"{path} is no whole stage ({error}); nothing of {folder} was added") from error
+
+
 def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """On the CPU, no two of them on the same memory: a file keeps each for itself."""
     made: dict[str, Tensor] = {}
@@ -238,7 +245,7 @@ def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 # What reading a file that is not whole, or not what its place says, comes to.
-DAMAGES = (SafetensorError, KeyError, TypeError, ValueError, OSError)
+DAMAGES = (SafetensorError, KeyError, TypeError, ValueError, OSError, RecursionError)
 
 
 def read(path: Path, stage: str, key: str) -> Artifact:
@@ -246,6 +253,8 @@ def read(path: Path, stage: str, key: str) -> Artifact:
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    if "artifact" not in metadata:
+        raise ValueError("it does not say which stage it is")
     stored = json.loads(metadata["artifact"])
     artifact = Artifact(tensors, stored["document"])
     if (stored["stage"], stored["key"]) != (stage, key):

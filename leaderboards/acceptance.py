@@ -5,7 +5,7 @@ from pathlib import Path
 from audit.errors import AuditError
 from leaderboards.archive import PICTURES, SCORES
 from leaderboards.checking import CLAIMED, SPLIT, checked, rerun_of
-from leaderboards.entries import Entry, add, place
+from leaderboards.entries import Entry, add, add_weights, place
 from leaderboards.verification import Verdict
 
 # From the least to the most.
@@ -15,8 +15,9 @@ LEVELS = (CLAIMED, "attacks", "all")
 def accept(verdict: Verdict, root: Path) -> Entry:
     """Add the row that was checked under ``root``, with what was found beside it.
 
-    Of a row that is there already only the latter is written, and only where no more than that had been found before:
-    see `kept`. Raises AuditError where it was refused, is no archive, or has other raw scores than the row.
+    Of a row that is there already only the latter is written, where no more than that had been found before (`kept`),
+    and its weights, where they are small and it has none. Raises AuditError where it was refused, is no archive, or has
+    other raw scores than the row.
     """
     if not verdict.accepted or verdict.opened is None:
         raise AuditError("only an archive that was accepted becomes a row")
@@ -26,6 +27,8 @@ def accept(verdict: Verdict, root: Path) -> Entry:
         entry = add(entry.record, contents[SCORES], contents.get(PICTURES), root, verdict.opened.targets)
     elif not _same_scores(entry.scores, contents[SCORES]):
         raise AuditError(f"{entry.path} is there already, and its raw scores are not those of the archive")
+    else:
+        add_weights(entry, verdict.opened.targets)
     if kept(verdict, root) is None:
         entry.verification.write_text(verdict.document(entry.hash), encoding="utf-8")
     return entry

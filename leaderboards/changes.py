@@ -21,7 +21,7 @@ from leaderboards.tables import build, readable
 from leaderboards.verification import verify_row
 
 PLACE = "leaderboards/records"
-OF_A_ROW = re.compile(r"[0-9a-f]{64}(\.json|\.npz|\.png|-seed[0-9]{1,10}\.safetensors)")
+OF_A_ROW = re.compile(r"[0-9a-f]{64}(\.json|\.npz|\.png|-seed(0|[1-9][0-9]{0,9})\.safetensors)")
 FORMATS: tuple[Format, ...] = ("csv", "md", "tex", "html")
 REGULAR = "100644"
 LARGEST = 256 * 2**20

@@ -23,7 +23,7 @@ UNDEFENDED = "data-free-conversion"
 EXTERNAL = "external"
 # It becomes a folder's.
 NAME = re.compile(r"[A-Za-z0-9_-]{1,80}")
-WEIGHTS = re.compile(r"([0-9a-f]{64})-seed([0-9]{1,10})\.safetensors")
+WEIGHTS = re.compile(r"([0-9a-f]{64})-seed(0|[1-9][0-9]{0,9})\.safetensors")
 MOST_WEIGHTS = 4 * 2**20  # bytes of a row's; more stay in its archive
 
 
@@ -51,8 +51,7 @@ class Entry:
     @property
     def weights(self) -> dict[int, Path]:
         """Files of the targets that were attacked, by seed; none where they are too large to lie here."""
-        named = {WEIGHTS.fullmatch(path.name): path for path in self.path.parent.glob(f"{self.hash}-seed*")}
-        return dict(sorted((int(match[2]), path) for match, path in named.items() if match))
+        return weights_beside(self.path)
 
     @property
     def verification(self) -> Path:
@@ -66,6 +65,12 @@ class Entry:
     def results(self) -> list[DefenseResult]:
         """The audited defense under each seed."""
         return results_of(self.record, self.defense)
+
+
+def weights_beside(path: Path) -> dict[int, Path]:
+    """Files of the targets of the row whose record ``path`` is, by seed."""
+    named = {WEIGHTS.fullmatch(other.name): other for other in path.parent.glob(f"{path.stem}-seed*")}
+    return dict(sorted((int(match[2]), other) for match, other in named.items() if match))
 
 
 def audited(record: Record) -> str:
@@ -163,7 +168,7 @@ def joined(rows: Sequence[Record], where: str) -> tuple[Record, ...]:
             raise AuditError(f"the rows in {where} come from runs that differ in {', '.join(unlike)}")
     together: dict[tuple[str, ...], list[Record]] = {}
     for row in rows:
-        together.setdefault(_networks(row), []).append(row)
+        together.setdefault(networks(row), []).append(row)
     for group in together.values():
         names = [audited(row) for row in group]
         if twice := next((name for name in names if names.count(name) > 1), None):
@@ -194,7 +199,7 @@ def _common(record: Record) -> tuple[object, ...]:
     return record.dataset, settings, record.suites
 
 
-def _networks(record: Record) -> tuple[str, ...]:
+def networks(record: Record) -> tuple[str, ...]:
     """What its numbers are beside: nothing of one teacher is compared with what is of another."""
     return tuple(hash for result in record.results for hash in (result.teacher.hash, result.evaluator.hash))
 
@@ -256,8 +261,7 @@ def add(
     """
     entry = Entry(record, root / place(record))
     files = {entry.scores: scores} | ({} if pictures is None else {entry.path.with_suffix(".png"): pictures})
-    if sum(map(len, weights.values())) <= MOST_WEIGHTS:
-        files |= {entry.path.with_name(f"{entry.hash}-seed{seed}.safetensors"): weights[seed] for seed in weights}
+    files |= _small(entry, weights)
     try:
         if entry.path.exists():
             raise AuditError(f"{entry.path} is there already: this very record has its row")
@@ -265,6 +269,21 @@ def add(
     except OSError as error:
         raise AuditError(f"cannot write {entry.path}: {error.strerror or error}") from error
     return entry
+
+
+def add_weights(entry: Entry, weights: Mapping[int, bytes]) -> None:
+    """Put them beside a row that has none, where they are small. Raises AuditError where they cannot be written."""
+    try:
+        if (files := _small(entry, weights)) and not entry.weights:
+            _place_files(files)
+    except OSError as error:
+        raise AuditError(f"cannot write beside {entry.path}: {error.strerror or error}") from error
+
+
+def _small(entry: Entry, weights: Mapping[int, bytes]) -> dict[Path, bytes]:
+    if sum(map(len, weights.values())) > MOST_WEIGHTS:
+        return {}
+    return {entry.path.with_name(f"{entry.hash}-seed{seed}.safetensors"): weights[seed] for seed in weights}
 
 
 def remove(entry: Entry) -> None:

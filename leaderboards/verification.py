@@ -14,7 +14,7 @@ from audit.errors import AuditError, Unchecked
 from audit.records import DefenseResult, Record
 from leaderboards.archive import PICTURES, RECORD, SCORES, TARGET, Manifest, check_picture, target_name, unpack
 from leaderboards.checking import CLAIMED
-from leaderboards.entries import MOST_WEIGHTS, UNDEFENDED, Entry, audited, place, results_of, suite_of
+from leaderboards.entries import MOST_WEIGHTS, UNDEFENDED, audited, place, results_of, suite_of, weights_beside
 from leaderboards.plausibility import contradictions, implausible, same
 
 Rerun = Literal["none", "attacks", "all"]
@@ -126,7 +126,10 @@ def verify_row(path: Path, rerun: Rerun = "none", data_root: Path | None = None,
         if hashlib.sha256(content).hexdigest() != path.stem:
             raise AuditError(f"{path.name} is not named after its content")
         contents = {RECORD: content, SCORES: path.with_suffix(".npz").read_bytes()}
-        for seed, file in Entry(record, path).weights.items():
+        beside = weights_beside(path)
+        if sum(file.stat().st_size for file in beside.values()) > MOST_WEIGHTS:
+            raise AuditError(f"more than {MOST_WEIGHTS:,} bytes of weights lie beside it: they belong in its archive")
+        for seed, file in beside.items():
             contents[target_name(audited(record), seed)] = file.read_bytes()
     except OSError as error:
         verdict.add("row", "refused", f"cannot read {error.filename}: {error.strerror}")
@@ -272,8 +275,6 @@ def weights(opened: Opened) -> str:
     record = opened.record
     if opened.manifest is None and not opened.targets:
         raise Unchecked("they are not beside the row: --rerun all makes them again")
-    if opened.manifest is None and sum(map(len, opened.targets.values())) > MOST_WEIGHTS:
-        raise AuditError(f"more than {MOST_WEIGHTS:,} bytes lie beside the row: they belong in its archive alone")
     expected = Expected(record.dataset.image_shape, len(record.dataset.classes))
     seeds = {result.seed: result for result in record.results}
     if set(opened.targets) != set(seeds):

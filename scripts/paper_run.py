@@ -5,13 +5,15 @@
 The archive is unpacked once. Then audits run one after the other, the most wanted first: PrivateSNN beside what it is
 compared with, one seed, then three, on each of the data sets that were named. When the budget ends, the audit at work
 is interrupted; what it finished stays in the store, and the same command goes on from there. The exit code is 0 when
-every audit is done, 75 when there is more to do, 2 for bad input or an audit that failed.
+every audit is done, 75 when there is more to do, 2 for bad input or an audit that failed, 130 after Ctrl-C.
 
 On a CUDA device matrix products and convolutions are computed in TF32, and the neurons compiled. What travels back is
 ``WORK/runs``, one folder for each audit that is done.
 """
 
 import argparse
+import hashlib
+import lzma
 import os
 import shlex
 import shutil
@@ -20,12 +22,13 @@ import subprocess
 import sys
 import tarfile
 import time
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).parent.parent
-DONE, BAD_INPUT, MORE_TO_DO = 0, 2, 75
+DONE, BAD_INPUT, MORE_TO_DO, INTERRUPTED = 0, 2, 75, 130
 # What an interrupted process needs to keep its checkpoint; then it is killed, which costs a minute of its work.
 GRACE_SECONDS = 45.0
 # What an audit imports before it is done.
@@ -51,46 +54,60 @@ class Audit:
 
 
 def audits(options: argparse.Namespace) -> list[Audit]:
-    """In the order in which they are wanted: every data set with the first seed, then every one with all seeds."""
+    """In the order in which they are wanted: every data set with the first seed, then every one with all seeds.
+
+    The name of each has a hash of what it asks for: other options are another audit.
+    """
     made = []
     seeds = options.seeds.split(",")
     for chosen in dict.fromkeys([seeds[0], options.seeds]):
         for dataset in options.datasets.split(","):
-            name = f"{dataset}-{options.profile}-seeds-{chosen.replace(',', '-')}"
-            out = options.work / "runs" / name
-            words = (
+            asked = (
                 *("--defense", options.defense, "--attack", options.attack, "--profile", options.profile),
                 *("--dataset", dataset, "--seeds", chosen, "--device", options.device),
                 *(word for setting in options.set for word in ("--set", setting)),
-                *("--data-root", str(options.work / "data"), "--store", str(options.work / "store")),
-                *("--out", str(out)),
             )
-            made.append(Audit(name, words, out))
+            short = hashlib.sha256("\0".join(asked).encode()).hexdigest()[:8]
+            name = f"{dataset}-{options.profile}-seeds-{chosen.replace(',', '-')}-{short}"
+            out = options.work / "runs" / name
+            places = ("--data-root", str(options.work / "data"), "--store", str(options.work / "store"))
+            made.append(Audit(name, (*asked, *places, "--out", str(out)), out))
     return made
 
 
 def unpack(archive: Path, folder: Path) -> None:
     """Unpack an archive into ``folder``, whole or not at all; one that is there already is left as it is.
 
-    Raises BadInput where it cannot be read, or holds what does not belong below ``folder``.
+    Raises BadInput where it cannot be read to its end, holds what does not belong below ``folder``, or what another
+    archive has put there.
     """
-    marker = folder / f".{archive.name}.unpacked"
-    if marker.is_file():
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    arriving = folder / ".arriving"
-    shutil.rmtree(arriving, ignore_errors=True)
     try:
-        with tarfile.open(archive) as packed:
-            packed.extractall(arriving, filter="data")
-        for path in sorted(arriving.iterdir()):
-            shutil.rmtree(folder / path.name, ignore_errors=True)
-            path.rename(folder / path.name)
-        marker.touch()
-    except (OSError, EOFError, tarfile.TarError) as error:
-        raise BadInput(f"--data {archive} cannot be unpacked: {error}") from error
-    finally:
+        with archive.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        marker = folder / f".unpacked-{digest[:16]}"
+        if marker.is_file():
+            return
+        arriving = folder / ".arriving"
         shutil.rmtree(arriving, ignore_errors=True)
+        arriving.mkdir(parents=True)
+        try:
+            with tarfile.open(archive) as packed:
+                packed.extractall(arriving, filter="data")
+                while packed.fileobj is not None and packed.fileobj.read(2**20):
+                    pass  # a compressed file ends with a sum over all of it
+            names = sorted(path.name for path in arriving.iterdir())
+            moving = folder / f".moving-{digest[:16]}"  # an earlier process of this archive was killed at it
+            if not moving.is_file() and (there := [name for name in names if (folder / name).exists()]):
+                raise BadInput(f"--data {archive}: {folder / there[0]} is there already; remove it, or leave this out")
+            moving.touch()
+            for name in names:
+                shutil.rmtree(folder / name, ignore_errors=True)
+                (arriving / name).rename(folder / name)
+            moving.rename(marker)
+        finally:
+            shutil.rmtree(arriving, ignore_errors=True)
+    except (OSError, EOFError, ValueError, tarfile.TarError, lzma.LZMAError, zlib.error) as error:
+        raise BadInput(f"--data {archive} cannot be unpacked: {error}") from error
 
 
 def environment() -> dict[str, str]:
@@ -112,27 +129,36 @@ def check_packages() -> None:
 def run(audit: Audit, deadline: float) -> bool:
     """Whether the audit came to its end before ``deadline``, a time of `time.monotonic`; else it is interrupted.
 
-    Raises BadInput where it fails.
+    So it is where this process is: nothing is left running. Raises BadInput where it fails.
     """
     command = [sys.executable, "-P", "-m", "audit", *audit.words]
     sys.stdout.write(f"{shlex.join(command)}\n")
     sys.stdout.flush()
     # A shell's background job is begun with the signal ignored, and what it starts would be as well.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    process = subprocess.Popen(command, env=environment())
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # In a session of its own: Ctrl-C reaches this process alone, which hands it on once.
+    process = subprocess.Popen(command, env=environment(), start_new_session=True)
     try:
         code = process.wait(max(0.0, deadline - time.monotonic()))
     except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(GRACE_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        _interrupt(process)
         return audit.done
+    except KeyboardInterrupt:
+        _interrupt(process)
+        raise
     if code:
         raise BadInput(f"{audit.name} ended with exit code {code}: its last lines say why")
     return True
+
+
+def _interrupt(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def work_on(wanted: Sequence[Audit], deadline: float) -> bool:
@@ -174,6 +200,9 @@ def main(words: Sequence[str] | None = None) -> int:
     except BadInput as error:
         sys.stderr.write(f"error: {error}\n")
         return BAD_INPUT
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; the same command goes on from here\n")
+        return INTERRUPTED
 
 
 if __name__ == "__main__":

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from audit import temporary
 from audit.errors import AuditError
-from audit.store import Artifact, Store
+from audit.store import UNFINISHED, Artifact, Store
 from tests.conftest import Command
 
 DAY = 24 * 60 * 60
@@ -123,6 +124,7 @@ def test_what_cannot_be_removed_is_said(store: Store, monkeypatch: pytest.Monkey
 def test_stages_of_another_store_are_taken_over(store: Store, command: Command, tmp_path: Path) -> None:
     own = Store(tmp_path / "own")
     own.put("teacher", "a", Artifact({"x": torch.ones(1)}))
+    store.put(UNFINISHED, "e", Artifact())
     done = command("cache", "--add", store.root, "--store", own.root)
     assert (done.code, done.err) == (0, "")
     assert "added 2 stages, 8.5 kB, to" in done.out
@@ -140,12 +142,20 @@ def test_nothing_is_taken_over_where_one_stage_is_damaged(store: Store, command:
     path = store.path("attack", "c")
     path.write_bytes(path.read_bytes()[:-1])
     done = command("cache", "--add", store.root, "--store", tmp_path / "own")
-    assert (done.code, f"{path} is damaged (" in done.err) == (2, True)
+    assert (done.code, f"{path} is no whole stage (" in done.err) == (2, True)
     assert not (tmp_path / "own").exists()
+
+    def refused(what: str) -> bool:
+        done = command("cache", "--add", store.root, "--store", tmp_path / "own")
+        return done.code == 2 and f"{path} is no whole stage ({what}" in done.err
+
+    save_file({}, path)
+    assert refused("it does not say which stage it is)")
+    save_file({}, path, metadata={"artifact": "[" * 100_000})
+    assert refused("maximum recursion depth exceeded")
     path.unlink()
-    wrong = store.path("attack", "d")
-    store.path("attack", "b").rename(wrong)
-    assert f"{wrong} is damaged (it is attack b)" in command("cache", "--add", store.root, "--store", tmp_path).err
+    store.path("attack", "b").rename(path)
+    assert refused("it is attack b)")
 
 
 def test_a_folder_without_stages_and_two_orders_at_once_are_refused(command: Command, tmp_path: Path) -> None:

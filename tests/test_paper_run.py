@@ -2,7 +2,9 @@
 
 import importlib.util
 import io
+import re
 import signal
+import subprocess
 import sys
 import tarfile
 import time
@@ -72,18 +74,34 @@ def test_data_is_unpacked_once(script: ModuleType, tmp_path: Path) -> None:
     assert image.read_bytes() == b"as it was left"
 
 
-@pytest.mark.parametrize("broken", ["cut", "outside", "none"])
+def test_archives_of_one_name_are_two_and_none_takes_the_place_of_another(script: ModuleType, tmp_path: Path) -> None:
+    for folder, members in (("x", {"a/1": b"1"}), ("y", {"b/2": b"2"}), ("z", {"a/3": b"3"})):
+        (tmp_path / folder).mkdir()
+        packed(tmp_path / folder / "data.tar.xz", members)
+    for folder in ("x", "y"):
+        script.unpack(tmp_path / folder / "data.tar.xz", tmp_path / "data")
+    with pytest.raises(script.BadInput, match=r"data/a is there already; remove it, or leave this out"):
+        script.unpack(tmp_path / "z" / "data.tar.xz", tmp_path / "data")
+    there = sorted(path.name for path in (tmp_path / "data").rglob("*") if not path.name.startswith("."))
+    assert there == ["1", "2", "a", "b"]
+
+
+@pytest.mark.parametrize("broken", ["cut", "middle", "end", "outside", "none"])
 def test_data_that_cannot_be_unpacked_leaves_nothing(script: ModuleType, tmp_path: Path, broken: str) -> None:
     archive = packed(
         tmp_path / "a.tar.xz", {"cifar10/1.jpg": b"one" * 1000, "../out" if broken == "outside" else "b": b""}
     )
+    content = archive.read_bytes()
+    if broken in ("middle", "end"):
+        at = len(content) // 2 if broken == "middle" else len(content) - 20
+        archive.write_bytes(content[:at] + bytes([content[at] ^ 255]) + content[at + 1 :])
     if broken == "cut":
         archive.write_bytes(archive.read_bytes()[:100])
     elif broken == "none":
         archive.unlink()
     with pytest.raises(script.BadInput, match=r"^--data .*a\.tar\.xz cannot be unpacked: "):
         script.unpack(archive, tmp_path / "data")
-    assert list((tmp_path / "data").iterdir()) == []
+    assert broken == "none" or list((tmp_path / "data").iterdir()) == []
     assert not (tmp_path / "out").exists()
 
 
@@ -98,9 +116,13 @@ def test_audits_are_run_the_first_seed_first_and_none_twice(
     assert main(stand_in, tmp_path / "work", 0, "--datasets", "cifar10,tinyimagenet") == 0
     lines = [line for line in capfd.readouterr().out.splitlines() if line.startswith("done")]
     names = [line.split()[1].rstrip(":") for line in lines]
-    assert names == [f"{name}-paper-seeds-{seeds}" for seeds in ("0", "0-1-2") for name in ("cifar10", "tinyimagenet")]
+    assert [name[:-9] for name in names] == [
+        f"{name}-paper-seeds-{seeds}" for seeds in ("0", "0-1-2") for name in ("cifar10", "tinyimagenet")
+    ]
     assert main(stand_in, tmp_path / "work", 0, "--datasets", "cifar10,tinyimagenet") == 0
     assert "-m audit" not in capfd.readouterr().out
+    assert main(stand_in, tmp_path / "work", 0.01, "--datasets", "cifar10") == 0
+    assert capfd.readouterr().out.count("-m audit") == 2, "another defense is another audit"
 
 
 def test_an_audit_that_outlasts_the_budget_is_interrupted_and_is_to_be_done(
@@ -112,8 +134,26 @@ def test_an_audit_that_outlasts_the_budget_is_interrupted_and_is_to_be_done(
     assert time.monotonic() - begun < 60
     [folder] = (tmp_path / "work" / "runs").iterdir()
     assert sorted(path.name for path in folder.iterdir()) == ["begun", "interrupted"]
-    assert "to do    cifar10-paper-seeds-0" in capfd.readouterr().out
-    assert main(stand_in, tmp_path / "work", 0, "--seeds", "0") == 0
+    assert "to do    cifar10-paper-seeds-0-" in capfd.readouterr().out
+    assert "record.json" not in {path.name for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_what_ends_the_script_ends_the_audit(stand_in: ModuleType, tmp_path: Path, name: str) -> None:
+    script = tmp_path / "code" / "scripts" / "paper_run.py"
+    script.parent.mkdir()
+    script.write_text(SCRIPT.read_text())
+    words = [sys.executable, str(script), "--work", str(tmp_path / "work"), "--defense", "300", "--seeds", "0"]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    runs = tmp_path / "work" / "runs"
+    for _ in range(600):
+        if list(runs.glob("*/begun")):
+            break
+        time.sleep(0.1)
+    process.send_signal(getattr(signal, name))
+    assert "interrupted; the same command goes on from here" in process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert len(list(runs.glob("*/interrupted"))) == 1
 
 
 def test_a_background_job_is_interrupted_as_well(stand_in: ModuleType, tmp_path: Path) -> None:
@@ -131,7 +171,7 @@ def test_bad_input_is_a_line(stand_in: ModuleType, tmp_path: Path, capfd: pytest
     assert main(stand_in, tmp_path / "work", 0, minutes=0.1) == 2
     assert "error: --budget-minutes 0.1 leaves no time" in capfd.readouterr().err
     assert main(stand_in, tmp_path / "work", -1) == 2  # time.sleep refuses it
-    assert "error: cifar10-paper-seeds-0 ended with exit code 1" in capfd.readouterr().err
+    assert re.search("error: cifar10-paper-seeds-0-.* ended with exit code 1", capfd.readouterr().err)
     (tmp_path / "code" / "audit" / "run.py").write_text("import a_package_that_is_not_here")
     assert main(stand_in, tmp_path / "work", 0) == 2
     assert "No module named 'a_package_that_is_not_here'); " in capfd.readouterr().err
@@ -146,4 +186,4 @@ def test_a_real_audit_is_done_within_the_budget(
     words += ["--defense", "conversion", "--device", "cpu", "--work", str(tmp_path), "--budget-minutes", "5"]
     assert script.main(words) == 0
     assert "done     digits-smoke-seeds-0" in capfd.readouterr().out
-    assert (tmp_path / "runs" / "digits-smoke-seeds-0" / "record.json").is_file()
+    assert len(list((tmp_path / "runs").glob("digits-smoke-seeds-0-*/record.json"))) == 1

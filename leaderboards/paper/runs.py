@@ -1,12 +1,12 @@
 """A path on the command line to the record that it means, and to its pictures."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from audit.errors import AuditError
 from audit.records import Record
-from leaderboards.entries import UNDEFENDED, joined, load_folder
+from leaderboards.entries import UNDEFENDED, Entry, joined, load_folder, networks
 
 RECORD = "record.json"
 PICTURES = "pictures"
@@ -35,8 +35,13 @@ def read(path: Path) -> list[Run]:
     own = [entry for entry in entries if entry.record.submission is None and entry.record.external is None]
     if not own:
         raise AuditError(f"{path} is no run: give {WHAT}")
-    pictures = {entry.defense: entry.pictures for entry in own if entry.pictures is not None}
-    return [_run(record, pictures) for record in joined([entry.record for entry in own], str(path))]
+    return [_run(record, _pictures(own, record)) for record in joined([entry.record for entry in own], str(path))]
+
+
+def _pictures(entries: Sequence[Entry], record: Record) -> dict[str, Path]:
+    """Those of the rows that are part of the record, and not of others of the same defenses."""
+    own = [entry for entry in entries if networks(entry.record) == networks(record)]
+    return {entry.defense: entry.pictures for entry in own if entry.pictures is not None}
 
 
 def _audited(record: Record) -> list[str]:

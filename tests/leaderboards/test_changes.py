@@ -79,6 +79,10 @@ def test_weights_of_no_row_are_refused(repository: Path, capsys: pytest.CaptureF
     stray.write_bytes(b"")
     assert checked(repository) == 2
     assert "belongs to no record that is added with it" in capsys.readouterr().err
+    git(repository, "checkout", "-q", "submission")
+    stray.rename(stray.with_name(stray.name.replace("seed0", "seed00")))
+    assert checked(repository) == 2
+    assert "is no file of a row" in capsys.readouterr().err
 
 
 def test_what_the_base_got_since_the_branch_left_it_was_not_removed_by_the_branch(

@@ -275,7 +275,11 @@ def test_a_committed_row_is_checked_by_the_weights_beside_it(good: Contents, tmp
     verdict = verify_row(entry.path)
     assert (states(verdict)["weights"], verdict.accepted) == ("refused", False)
     path.write_bytes(content + bytes(MOST_WEIGHTS))
-    assert "belong in its archive alone" in verify_row(entry.path).text()
+    assert "they belong in its archive" in verify_row(entry.path).text()
+    path.write_bytes(content)
+    path.with_name(path.name.replace("seed0", "seed00")).write_bytes(content)
+    path.write_bytes(b"what nobody looks at")
+    assert states(verify_row(entry.path))["weights"] == "refused"
     path.write_bytes(content)
     other = path.with_name(path.name.replace("seed0", "seed1"))
     other.write_bytes(content)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from torch import nn
 
+from audit.cli_track import asked_by
 from audit.errors import AuditError
 from audit.monitor import SilentMonitor
 from audit.records import Record
@@ -226,3 +227,8 @@ def test_bad_input_is_exit_code_2_and_one_line(command: Command, given: tuple[st
     done = command(*given)
     assert done.code == 2
     assert said in " ".join(done.err.split())
+
+
+def test_all_attacks_of_a_track_are_its_suite_among_others_too() -> None:
+    assert asked_by("robustness", "", "all")[1] == "robustness-v1"
+    assert asked_by("robustness", "", "all,reconversion")[1] == "robustness-v1,reconversion"

@@ -1,11 +1,13 @@
 """Rows of several runs are one table where nothing but the defenses differs."""
 
+from pathlib import Path
+
 import pytest
 
 from audit.errors import AuditError
 from audit.records import Record
 from leaderboards.entries import joined, row
-from leaderboards.paper.runs import Run
+from leaderboards.paper.runs import Run, read
 from leaderboards.readme import Source, block
 from tests.records_factory import record
 
@@ -68,6 +70,20 @@ def test_rows_of_more_seeds_come_first_and_may_be_of_the_same_defenses() -> None
     three = joined([*rows, longer], "here")
     assert [[result.seed for result in one.results] for one in three] == [[0, 1], [0]]
     assert [len(one.command.splitlines()) for one in three] == [1, 2]
+
+
+def test_a_table_has_the_pictures_of_its_own_rows(tmp_path: Path) -> None:
+    one = row(record(), "privatesnn")
+    (first,) = one.results
+    second = first.model_copy(update={"seed": 1, "teacher": first.teacher.model_copy(update={"hash": "1" * 64})})
+    both = one.model_copy(update={"results": (first, second)})
+    for each, name in ((one, "of one"), (both, "of both")):
+        folder = tmp_path / "privatesnn"
+        folder.mkdir(exist_ok=True)
+        (folder / f"{each.hash()}.json").write_text(each.text())
+        (folder / f"{each.hash()}.png").write_text(name)
+    shown = [Path(run.pictures["privatesnn"]).read_text() for run in read(tmp_path)]
+    assert shown == ["of both", "of one"]
 
 
 def test_rows_that_differ_otherwise_are_refused_by_what_differs() -> None:

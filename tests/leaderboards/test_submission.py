@@ -146,6 +146,9 @@ def test_an_accepted_archive_becomes_a_row_with_what_was_found_beside_it(
     before = tree(root)
     assert command("verify", path, "--accept", root).code == 0
     assert tree(root) == before
+    (root / f"{name}-seed0.safetensors").unlink()  # as it came by a branch
+    assert command("verify", path, "--accept", root).code == 0
+    assert tree(root) == before
 
 
 def test_a_row_that_is_accepted_after_a_further_rerun_says_so_and_stays_what_it_is(

@@ -138,6 +138,19 @@ def test_an_audit_that_outlasts_the_budget_is_interrupted_and_is_to_be_done(
     assert "record.json" not in {path.name for path in folder.iterdir()}
 
 
+def test_an_audit_that_does_not_end_is_killed(
+    stand_in: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deaf = STAND_IN.replace(
+        "import pathlib,", "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\nimport pathlib,"
+    )
+    (tmp_path / "code" / "audit" / "__main__.py").write_text(deaf)
+    monkeypatch.setattr(stand_in, "GRACE_SECONDS", 3.0)
+    assert main(stand_in, tmp_path / "work", 300, "--seeds", "0", minutes=10 / 60) == 75
+    [folder] = (tmp_path / "work" / "runs").iterdir()
+    assert [path.name for path in folder.iterdir()] == ["begun"]
+
+
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_what_ends_the_script_ends_the_audit(stand_in: ModuleType, tmp_path: Path, name: str) -> None:
     script = tmp_path / "code" / "scripts" / "paper_run.py"

@@ -16,8 +16,7 @@ from audit.contracts import Monitor
 from audit.curves import Curves
 from audit.errors import AuditError
 from audit.loops import Loop
-from audit.store import UNFINISHED as UNFINISHED
-from audit.store import Artifact, Store
+from audit.store import UNFINISHED, Artifact, Store
 
 log = logging.getLogger(__name__)
 

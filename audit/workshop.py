@@ -10,13 +10,13 @@ from typing import Any
 import torch
 
 import audit
-from audit.checkpoints import UNFINISHED, Clock, Resumable
+from audit.checkpoints import Clock, Resumable
 from audit.contracts import Monitor
 from audit.memory import Peaks
 from audit.records import StageInfo
 from audit.run_log import tell_stage
 from audit.spiking.kernels import engine
-from audit.store import Artifact, Store, Unusable, digest, hash_sources
+from audit.store import UNFINISHED, Artifact, Store, Unusable, digest, hash_sources
 
 ROOT = Path(audit.__file__).parent
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from audit.errors import AuditError, Unchecked
 from audit.records import Record
-from leaderboards.archive import ATTACK, DEFENSE
+from leaderboards.archive import ATTACK, DEFENSE, target_name
 from leaderboards.comparison import CHECKPOINT, compare, compare_access, other_weights
 from leaderboards.entries import UNDEFENDED, audited
 from leaderboards.resolution import data_is_here
@@ -115,9 +115,8 @@ def _made(opened: Opened, machine: Machine) -> tuple[Record, dict[int, bytes]]:
         seeds = [result.seed for result in record.results]
         if [result.seed for result in made.results] != seeds:
             raise AuditError(f"its {DEFENSE} made targets of other seeds")
-        place = work / "run" / "targets"
         try:
-            return made, {seed: (place / f"{name}-seed{seed}.safetensors").read_bytes() for seed in seeds}
+            return made, {seed: (work / "run" / target_name(name, seed)).read_bytes() for seed in seeds}
         except OSError as error:
             raise AuditError(f"its {DEFENSE} left no target: {error.strerror}") from error
 

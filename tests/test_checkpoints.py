@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from audit.checkpoints import UNFINISHED, interval
+from audit.checkpoints import interval
 from audit.errors import AuditError
 from audit.evidence import attack
 from audit.loops import Loop
@@ -20,7 +20,7 @@ from audit.monitor import SilentMonitor
 from audit.pipeline import Subject
 from audit.request import Request, begin
 from audit.seed import OneSeed
-from audit.store import Artifact, Store, Unusable
+from audit.store import UNFINISHED, Artifact, Store, Unusable
 from audit.workshop import Workshop
 from tests.conftest import tiny_request
 

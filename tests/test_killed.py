@@ -17,12 +17,11 @@ import numpy as np
 import pytest
 
 from audit import temporary
-from audit.checkpoints import UNFINISHED
 from audit.cli import main
 from audit.monitor import SilentMonitor
 from audit.records import Record
 from audit.run import run
-from audit.store import Store
+from audit.store import UNFINISHED, Store
 from tests.conftest import Command, tiny_options, tiny_request
 
 ATTACKS = ("reconversion", "adaptive-inversion", "membership-inference")
